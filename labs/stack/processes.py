@@ -1,0 +1,131 @@
+"""Processes that may not outlive their owner, and how to recognise one after a restart.
+
+A process is known by its pid and the moment it was created, so a pid that has been given to somebody else is never
+mistaken for one of ours.
+"""
+
+import contextlib
+import ctypes
+import os
+import pwd
+import signal
+import struct
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import psutil
+
+PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
+CAPABILITY_VERSION_3 = 0x20080522
+LINUX = sys.platform.startswith("linux")
+_libc = ctypes.CDLL(None, use_errno=True) if LINUX else None
+
+
+def identity(pid: int) -> dict[str, float] | None:
+    """Return what identifies the running process ``pid``; None where there is none (or only a zombie)."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return {"pid": pid, "created": process.create_time()}
+    except psutil.Error:
+        return None
+
+
+def alive(known: dict[str, float] | None) -> psutil.Process | None:
+    """Return the process that ``known`` (from ``identity``) identifies, if it still runs."""
+    if not known:
+        return None
+    try:
+        process = psutil.Process(int(known["pid"]))
+        same = abs(process.create_time() - known["created"]) < 0.05
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return None
+
+
+def end(processes: Iterable[psutil.Process], patience: float = 3.0) -> None:
+    """Ask the processes and their children to stop; kill what still runs after ``patience`` seconds."""
+    everything: list[psutil.Process] = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            everything += [*process.children(recursive=True), process]
+    for process in everything:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, left = psutil.wait_procs(everything, timeout=patience)
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=patience)
+
+
+def dies_with_parent(how: int = signal.SIGKILL) -> Callable[[], None]:
+    """Return a ``preexec_fn``: the child gets signal ``how`` when the thread that started it is gone (Linux)."""
+    parent = os.getpid()
+
+    def prepare() -> None:
+        _leash(how, parent)
+
+    return prepare
+
+
+def _leash(how: int, parent: int) -> None:
+    if _libc is None:
+        return
+    _libc.prctl(PR_SET_PDEATHSIG, int(how), 0, 0, 0)
+    if os.getppid() != parent:  # the parent went between fork and here
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def server_user() -> pwd.struct_passwd | None:
+    """Return whom PostgreSQL runs as: None for ourselves; as root, an ordinary user, for it refuses to be root.
+
+    Raises LookupError where there is neither a `postgres` nor a `nobody`.
+    """
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise LookupError("postgres, nobody")
+
+
+def as_user(user: pwd.struct_passwd | None, how: int, *paths: Path) -> Callable[[], None]:
+    """Return a ``preexec_fn``: become ``user``, still able to reach ``paths``, and die with the parent by ``how``.
+
+    Root's own folders are often closed to others. Rather than opening them, the child keeps the one capability that
+    lets it in (Linux), and only where it is needed.
+    """
+    parent = os.getpid()
+    closed = user is not None and not all(_open_to_others(path) for path in paths)
+
+    def prepare() -> None:
+        if user is not None:
+            if closed and _libc is not None:
+                _libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+            os.setgroups([])
+            os.setgid(user.pw_gid)
+            os.setuid(user.pw_uid)
+            if closed:
+                _keep_file_access()
+        _leash(how, parent)  # after the change of user, which clears it
+
+    return prepare
+
+
+def _open_to_others(path: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+
+
+def _keep_file_access() -> None:
+    if _libc is None:
+        return
+    wanted = (1 << CAP_DAC_OVERRIDE) | (1 << CAP_DAC_READ_SEARCH)
+    header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
+    data = struct.pack("6I", wanted, wanted, wanted, 0, 0, 0)
+    _libc.capset(ctypes.c_char_p(header), ctypes.c_char_p(data))
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0)
