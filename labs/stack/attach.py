@@ -28,7 +28,7 @@ from labs.stack.model import (
 Progress = Callable[[str], None] | None
 
 START_SECONDS = 120.0
-STOP_SECONDS = 20.0
+STOP_SECONDS = 40.0
 COMPOSE_SECONDS = 900.0  # the first start may pull and build images
 
 _guard = threading.RLock()
@@ -105,6 +105,10 @@ def down() -> None:
     keeper = processes.alive(known.get("keeper"))
     if keeper is not None:
         processes.end([keeper], patience=STOP_SECONDS)
+    if (home / "stack" / "compose.json").exists():
+        from labs.stack.compose import remove_leftovers
+
+        remove_leftovers(home)
 
 
 def reset(progress: Progress = None) -> None:

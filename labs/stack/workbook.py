@@ -5,6 +5,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from labs.stack import files
 from labs.stack.model import StackError, database_name, project_name, workbook_id
@@ -132,7 +133,7 @@ def _claim_redis(server: str, owner: str) -> int:
 
     try:
         with _redis(redis_url(server, 0)) as client:
-            databases = int(client.config_get("databases").get("databases", 16))
+            databases = _databases(client)
             number = int(client.eval(CLAIM, 0, owner, databases, CLAIM_SECONDS))
     except redis.RedisError as error:
         raise _refused("Redis", error) from error
@@ -142,6 +143,15 @@ def _claim_redis(server: str, owner: str) -> int:
             "raise `databases` in the server's configuration or delete a key labs:owner:* in its database 0."
         )
     return number
+
+
+def _databases(client: Any) -> int:
+    import redis
+
+    try:
+        return int(client.config_get("databases")["databases"])
+    except (redis.ResponseError, KeyError):
+        return 16  # the default; a hosted server may keep CONFIG to itself
 
 
 def _flush_redis(url: str) -> None:
