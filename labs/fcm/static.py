@@ -1,0 +1,36 @@
+"""``python -m labs.fcm.static``: the same HTTP server with nothing behind it, for the benchmark to compare with.
+
+It reads each request's body and answers 200 with a fixed JSON object: what the mock costs beyond that is its own.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from labs.fcm.answers import accepted
+
+_ANSWER = accepted("projects/static/messages/0:1700000000000000%0000000000000001")
+
+
+async def app(scope: Any, protocol: Any) -> None:
+    """Answer any request with the same accepted message."""
+    await protocol()
+    protocol.response_bytes(_ANSWER.status, _ANSWER.headers, _ANSWER.body)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the static server until it is told to stop; return the exit code."""
+    from labs.fcm import server
+
+    parser = argparse.ArgumentParser(prog="python -m labs.fcm.static", description=__doc__.splitlines()[0])
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (0)")
+    parser.add_argument("--ready-file", type=Path, help='gets {"url", "pid"} once the server accepts connections')
+    given = parser.parse_args(arguments)
+    server.run(app, given.host, given.port, ready_file=given.ready_file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
