@@ -20,5 +20,5 @@ def message(token: str, title: str, body: str) -> dict:
 
 
 def post(path: str, payload: dict) -> requests.Response:
-    headers = {"Authorization": f"Bearer {config.FCM_ACCESS_TOKEN}"}
+    headers = {"Authorization": f"Bearer {config.FCM_ACCESS_TOKEN}", "X-Goog-User-Project": config.FCM_PROJECT}
     return requests.post(f"{config.FCM_URL}{path}", json=payload, headers=headers, timeout=config.FCM_TIMEOUT)
