@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,8 +19,8 @@ def own_home(services: str | None = None) -> Iterator[Path]:
     """Give this process and its children a data folder of their own, and take it and its servers away at the end.
 
     ``services``: "embedded", "compose" or "url", where the servers come from; None leaves that to LABS_SERVICES.
-    The folder's path is short, because Unix sockets allow about 100 characters. It goes whether the block ends
-    well, raises, or is stopped by SIGTERM.
+    The folder's path is short, because Unix sockets allow about 100 characters. It goes
+    whether the block ends well, raises or is interrupted.
     """
     home = Path(tempfile.mkdtemp(prefix="labs-", dir="/tmp" if Path("/tmp").is_dir() else None)).resolve()
     changed = {"LABS_HOME": str(home), "PYTHONPATH": _with_project(os.environ.get("PYTHONPATH"))}
@@ -29,11 +28,9 @@ def own_home(services: str | None = None) -> Iterator[Path]:
         changed["LABS_SERVICES"] = services
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
-    handler = signal.signal(signal.SIGTERM, _leave)
     try:
         yield home
     finally:
-        signal.signal(signal.SIGTERM, handler)
         subprocess.run([sys.executable, "-c", STOP], cwd=PROJECT, check=False, timeout=120)
         shutil.rmtree(home, ignore_errors=True)
         for name, value in before.items():
@@ -46,7 +43,3 @@ def own_home(services: str | None = None) -> Iterator[Path]:
 def _with_project(path: str | None) -> str:
     """Notebook kernels run inside notebooks/; this lets them import the package beside it."""
     return os.pathsep.join([str(PROJECT), *([path] if path else [])])
-
-
-def _leave(*_: object) -> None:
-    raise SystemExit(143)

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     """Render or check the notebooks named in ``args``; return the exit code, 1 when one failed."""
     try:
         paths = notebooks.chosen(args.names)

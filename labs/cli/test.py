@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     """Run the parts that ``args`` ask for; return 0 only if every one ran and passed."""
     try:
         parts = parts_for(args)
