@@ -14,7 +14,7 @@ from typing import Any
 
 _NUMERIC = re.compile(r"^[-−+]?[\d,]*\.?\d+(\s?(µs|ms|s|min|h|%|x|×|kB|MB|GB|/s|of [\d,]+))?$")
 
-_STYLE = """<style>
+TABLE_STYLE = """<style>
 .labs-table{color:var(--jp-content-font-color1,CanvasText);font:var(--jp-content-font-size1,14px)/1.4 \
 var(--jp-content-font-family,system-ui,sans-serif);border-collapse:collapse;margin:4px 0 8px}
 .labs-table caption{caption-side:top;text-align:left;font-weight:600;padding:0 0 6px;color:inherit}
@@ -74,7 +74,7 @@ class Table:
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         head = _html_row(self.columns, figures, "th")
         body = "".join(_html_row(row, figures, "td") for row in self._texts())
-        return f'{_STYLE}<table class="labs-table">{caption}<thead>{head}</thead><tbody>{body}</tbody></table>'
+        return f'{TABLE_STYLE}<table class="labs-table">{caption}<thead>{head}</thead><tbody>{body}</tbody></table>'
 
     def _texts(self) -> list[tuple[str, ...]]:
         return [tuple(map(cell_text, row)) for row in self.rows]
