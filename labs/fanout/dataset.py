@@ -107,6 +107,11 @@ def accounts(count: int) -> list[str]:
     return [reader(number) for number in np.random.default_rng(SEED).choice(sociable, count, replace=False)]
 
 
+def everyday_author() -> str:
+    """Return the username of the author with the fewest followers, EVERYDAY_FOLLOWERS of them."""
+    return f"author-{AUTHORS:04d}"
+
+
 def reader(number: int) -> str:
     """Return the username of a reader; the first ``n`` readers follow @techinfluencer when it has ``n`` followers."""
     return f"reader-{number:05d}"
@@ -122,6 +127,8 @@ def follower_counts() -> np.ndarray:
     ranks = np.arange(1, AUTHORS + 1)
     return np.maximum(1, PUBLISHED_FOLLOWERS / ranks**STEEPNESS).astype(int)
 
+
+EVERYDAY_FOLLOWERS = int(follower_counts()[-1])
 
 # -- seeding ------------------------------------------------------------------------------------------------------
 
@@ -196,8 +203,8 @@ def _insert_devices(connection: Connection, owners: str, **values: Any) -> None:
         SELECT id, user_id, CASE WHEN id % 2 = 0 THEN 'ios' ELSE 'android' END,
                left(letters, 22) || '\\:APA91b' || substr(letters, 23, 134)
         FROM ({owners}) AS owner,
-             LATERAL (SELECT translate(encode(sha512(id::text::bytea) || sha512(('-' || id)::bytea), 'base64'),
-                                       '+/=' || chr(10), '-_') AS letters) AS random
+             LATERAL (SELECT encode(sha512(id::text::bytea) || sha512(('-' || id)::bytea), 'base64') AS digest) AS hash,
+             LATERAL (SELECT replace(replace(replace(digest, '+', '-'), '/', '_'), chr(10), '') AS letters) AS random
     """
     connection.execute(text(devices), values)
 
