@@ -28,7 +28,7 @@ def create_post():
 
 def notify_followers(post: Post) -> None:
     tokens = session.scalars(tokens_of_followers(post.author_id)).all()
-    session.close()
+    session.close()  # the connection goes back to the pool
     for token in tokens:
         push.send(token, "New post", post.content[:100])
 

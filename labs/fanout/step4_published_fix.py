@@ -53,7 +53,7 @@ def may_fan_out(author_id: int) -> bool:
 def notify_followers(post_id: int) -> None:
     post = session.get_one(Post, post_id)
     tokens = session.scalars(tokens_of_followers(post.author_id)).all()
-    session.close()
+    session.close()  # the connection goes back to the pool
     for start in range(0, len(tokens), BATCH_SIZE):
         push.send_batch(tokens[start : start + BATCH_SIZE], "New post", post.content[:100]).raise_for_status()
     log.info("post %d: %d notifications in %d batches", post_id, len(tokens), len(tokens) // BATCH_SIZE + 1)

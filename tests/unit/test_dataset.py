@@ -1,12 +1,14 @@
 """The data of incident 1, on the real database."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sqlalchemy import NullPool, create_engine, text
 
 from labs.fanout import dataset
+from labs.stack import StackError
 
 
 @pytest.fixture
@@ -164,3 +166,9 @@ def test_a_follower_count_out_of_range_is_refused_with_the_range(stack, follower
 def test_a_share_of_second_phones_out_of_range_is_refused_with_the_range(stack, share):
     with pytest.raises(dataset.DatasetError, match=r"second_devices must be a share from 0 to 1, not "):
         dataset.prepare(stack, followers=12, second_devices=share)
+
+
+def test_a_database_that_is_not_there_is_one_sentence_with_a_remedy(stack):
+    gone = replace(stack, postgres=replace(stack.postgres, url="postgresql+psycopg://labs@127.0.0.1:1/none"))
+    with pytest.raises(StackError, match=r"^The database cannot be used \(.+\); run `python3 -m labs reset`\.$"):
+        dataset.prepare(gone)

@@ -1,6 +1,7 @@
 """Signing in: a password once, then a JSON Web Token with every request."""
 
 import time
+from collections.abc import Callable
 from functools import wraps
 
 import jwt
@@ -23,7 +24,7 @@ def issue_token(user: User) -> str:
     return jwt.encode(claims, config.JWT_SECRET, ALGORITHM)
 
 
-def signed_in(view):
+def signed_in(view: Callable) -> Callable:
     """Answer 401 unless the request carries a valid token; leave the user's id in ``g.user_id``."""
 
     @wraps(view)
