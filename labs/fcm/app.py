@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from labs import __version__
 from labs.fcm import answers, batch
+from labs.fcm.alarm import alarm
 from labs.fcm.answers import Answer
 from labs.fcm.project import Project
 from labs.fcm.settings import SettingError
@@ -17,7 +19,6 @@ from labs.fcm.settings import SettingError
 _SEND = re.compile(r"/v1/projects/([^/]+)/messages:send")
 _TOPIC_SUBSCRIPTION = re.compile(r"/v1/projects/([^/]+)/registrations/([^/]+)/topicSubscriptions(?:/([^/]+))?")
 _ADMIN_PROJECT = re.compile(r"/admin/projects/([^/]+)(?:/(settings|reset|tokens))?")
-_SMALLEST_SLEEP = 0.0002  # seconds; the event loop's timers are no finer than a millisecond
 
 
 class App:
@@ -34,9 +35,11 @@ class App:
             found = self._projects[name] = Project(name)
         return found
 
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._alarm = alarm(loop)
+
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
-        loop = asyncio.get_running_loop()
-        arrived = loop.time()
+        arrived = time.monotonic()
         path = scope.path
         sender = self._senders.get(path)
         if sender is None:
@@ -48,9 +51,8 @@ class App:
             answer = sender.send(body, scope.headers.get("authorization"))
         else:
             answer, latency = self._other(scope, path, await protocol())
-        left = latency - (loop.time() - arrived) if latency else 0.0
-        if left > _SMALLEST_SLEEP:
-            await asyncio.sleep(left)
+        if latency:
+            await self._alarm.until(arrived + latency)
         # A client that has given up is no longer there to be answered.
         with contextlib.suppress(RuntimeError):
             protocol.response_bytes(answer.status, answer.headers, answer.body)

@@ -194,7 +194,7 @@ _request = _object("SendMessageRequest", message=_message, validate_only=_boolea
 def read(body: bytes) -> Request:
     """Parse and check the body of ``messages:send``. Raises Refused with FCM's answer."""
     try:
-        request = json.loads(body)
+        request = json.loads(body.decode())
     except (ValueError, RecursionError):
         raise Refused(answers.malformed([_syntax(body)])) from None
     return check(request, len(body))

@@ -32,10 +32,11 @@ class Project:
     def reset(self, keep_settings: bool = False) -> None:
         """Forget all that was counted, refill the quota and, unless ``keep_settings``, restore the default settings."""
         self._random = random.Random(self.name)
-        self._devices: dict[str, list[int]] = {}  # token -> [accepted, rejected]
+        # Plain counts, not objects: a dict of them is invisible to the garbage collector, also with a million devices.
+        self._accepted_by_device: dict[str, int] = {}
+        self._rejected_by_device: dict[str, int] = {}
         self._topics: dict[str, set[str]] = {}
         self._accepted = self._duplicates = self._validated = self._requests = self._batches = 0
-        self._reached = 0
         self._rejected_by: Counter[str] = Counter()
         self._first_accepted_at: float | None = None
         self._last_accepted_at: float | None = None
@@ -117,39 +118,32 @@ class Project:
     def _decide(self, request: messages.Request) -> Answer:
         kind, target, validate_only = request
         is_device = kind in ("token", "fid")
-        refused = self._drawn_error(target) or (answers.unregistered() if is_device and self._is_dead(target) else None)
+        refused = self._drawn_error() or (answers.unregistered() if is_device and self._is_dead(target) else None)
         if refused:
             return self._reject(refused, target if is_device else None)
         if validate_only:
             self._validated += 1
             return answers.accepted(f"projects/{self.name}/messages/fake_message_id")
-        self._count_accepted(kind, target)
+        self._count_accepted(target, is_device)
         return answers.accepted(f"projects/{self.name}/messages/{self._message_id(is_device)}")
 
-    def _count_accepted(self, kind: str, target: str) -> None:
+    def _count_accepted(self, target: str, is_device: bool) -> None:
         self._accepted += 1
         now = self._clock()
         if self._first_accepted_at is None:
             self._first_accepted_at = now
         self._last_accepted_at = now
-        if kind not in ("token", "fid"):
-            return
-        device = self._devices.get(target)
-        if device is None:
-            self._devices[target] = [1, 0]
-            self._reached += 1
-            return
-        if device[0]:
-            self._duplicates += 1
-        else:
-            self._reached += 1
-        device[0] += 1
+        if is_device:
+            before = self._accepted_by_device.get(target, 0)
+            self._accepted_by_device[target] = before + 1
+            if before:
+                self._duplicates += 1
 
     def _message_id(self, is_device: bool) -> str:
         number = next(self._numbers)
         return f"0:{int(self._clock() * 1e6)}%{number:016x}" if is_device else str(10**18 + number)
 
-    def _drawn_error(self, target: str) -> Answer | None:
+    def _drawn_error(self) -> Answer | None:
         if not self._error_bounds:
             return None
         drawn = self._random.random()
@@ -169,7 +163,7 @@ class Project:
     def _reject(self, answer: Answer, device: str | None = None) -> Answer:
         self._rejected_by[answer.error] += 1
         if device is not None:
-            self._devices.setdefault(device, [0, 0])[1] += 1
+            self._rejected_by_device[device] = self._rejected_by_device.get(device, 0) + 1
         return answer
 
     def refuse_credentials(self, authorization: str | None) -> Answer | None:
@@ -217,7 +211,7 @@ class Project:
         """Return what this project has counted since its last reset (times in epoch seconds)."""
         return {
             "accepted": self._accepted,
-            "devices": self._reached,
+            "devices": len(self._accepted_by_device),
             "duplicates": self._duplicates,
             "validated": self._validated,
             "rejected": self._rejected_by.total(),
@@ -232,9 +226,14 @@ class Project:
 
     def tokens(self, least: int = 1, limit: int = 100) -> list[dict[str, Any]]:
         """Return up to ``limit`` devices that were sent to at least ``least`` times, most often accepted first."""
-        seen = [(counts, token) for token, counts in self._devices.items() if sum(counts) >= least]
-        seen.sort(key=lambda entry: (-entry[0][0], -entry[0][1], entry[1]))
-        return [{"token": token, "accepted": counts[0], "rejected": counts[1]} for counts, token in seen[:limit]]
+        accepted, rejected = self._accepted_by_device, self._rejected_by_device
+        seen = [
+            (accepted.get(token, 0), rejected.get(token, 0), token)
+            for token in accepted.keys() | rejected.keys()
+            if accepted.get(token, 0) + rejected.get(token, 0) >= least
+        ]
+        seen.sort(key=lambda counts: (-counts[0], -counts[1], counts[2]))
+        return [{"token": token, "accepted": taken, "rejected": refused} for taken, refused, token in seen[:limit]]
 
 
 def _position(token: str) -> float:

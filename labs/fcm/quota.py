@@ -15,26 +15,32 @@ WINDOW_S = 60.0
 class MinuteBucket:
     """Allows ``limit`` messages in each minute of ``clock``, which counts seconds."""
 
-    __slots__ = ("_clock", "_window", "left", "limit")
+    __slots__ = ("_clock", "_left", "_window", "limit")
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         self.limit = limit
-        self.left = limit
+        self._left = limit
         self._clock = clock
         self._window = clock() // WINDOW_S
 
     def take(self) -> bool:
         """Take one quota token; False when this minute's bucket is empty."""
         self._refill()
-        if self.left <= 0:
+        if self._left <= 0:
             return False
-        self.left -= 1
+        self._left -= 1
         return True
+
+    @property
+    def left(self) -> int:
+        """Messages that may still be sent in this minute."""
+        self._refill()
+        return self._left
 
     def change_limit(self, limit: int) -> None:
         """Set another limit; what this minute has already spent stays spent."""
         self._refill()
-        self.left = max(0, self.left + limit - self.limit)
+        self._left = max(0, self._left + limit - self.limit)
         self.limit = limit
 
     def seconds_to_refill(self) -> int:
@@ -45,4 +51,4 @@ class MinuteBucket:
         window = self._clock() // WINDOW_S
         if window != self._window:
             self._window = window
-            self.left = self.limit
+            self._left = self.limit
