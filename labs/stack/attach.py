@@ -118,22 +118,18 @@ def reset(progress: Progress = None) -> None:
     Raises StackError when a server cannot be used.
     """
     home = labs.home()
-    say = progress or _silent
     if _mode(None) == "url":
-        postgres, redis, fcm = _given_urls()
-        workbook.clean(home, postgres, redis, fcm)
+        workbook.clean(home, *_given_urls())
         return
     answer = _ask(home, "status")
     if answer is None:
         _remove_data(home)
         return
     if any(service["state"] != "running" for service in answer["services"].values()):
-        say("Starting what has stopped")
-        answer = _ask(home, "recover", timeout=START_SECONDS) or {"error": "The servers are stopping; try again."}
-        if "error" in answer:
-            raise StackError(answer["error"])
-    servers = answer["services"]
-    workbook.clean(home, *(servers[name]["url"] for name in SERVICES))
+        (progress or _silent)("Starting what has stopped")
+    answer = _ask(home, "reset", timeout=START_SECONDS) or {"error": "The servers have just been stopped; try again."}
+    if "error" in answer:
+        raise StackError(answer["error"])
 
 
 def adopt(pid: int) -> None:
@@ -192,9 +188,6 @@ def _lease_now(home: Path) -> dict[str, Any] | None:
     connection, answer = opened
     connection.settimeout(None)
     _lease = _Lease(home, connection, answer["pid"])
-    services = answer["services"]
-    if all(service["state"] == "running" for service in services.values()):
-        workbook.claim(home, services["postgres"]["url"], services["redis"]["url"])
     return answer
 
 

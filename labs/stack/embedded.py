@@ -294,7 +294,8 @@ class Embedded:
             try:
                 version = await self._until(lambda url=url: workbook.redis_version(url), process, "redis", log, at)
             except StackError as error:
-                if attempt == 4 or "bind" not in str(error):
+                taken = any(words in str(error) for words in ("Failed listening on port", "bind"))
+                if attempt == 4 or not taken:
                     raise
                 self.servers.pop("redis", None)
                 continue

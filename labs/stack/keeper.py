@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from labs.stack import files, processes
-from labs.stack.model import StackError
+from labs.stack import files, processes, workbook
+from labs.stack.model import SERVICES, StackError
 
 FIRST_LEASE_SECONDS = 5.0  # how long to wait for the process that started us to take its lease
 GRACE_SECONDS = 1.0  # how long to wait for the next lease after the last has gone
@@ -61,7 +61,7 @@ class Keeper:
         self.adopted: dict[object, list[dict[str, float]]] = {}
         self.stopping = asyncio.Event()
         self.stopped = asyncio.Event()
-        self._recovery = asyncio.Lock()
+        self._resetting = asyncio.Lock()
         self._file = files.folder(home) / "keeper.json"
 
     async def run(self, starter: Starter) -> None:
@@ -69,6 +69,7 @@ class Keeper:
         listener = None
         try:
             await self.servers.start()
+            workbook.claim(self.home, *self._urls()[:2])
             listener = await asyncio.start_server(self._answer, "127.0.0.1", 0)
             port = listener.sockets[0].getsockname()[1]
             identity = processes.identity(os.getpid())
@@ -127,8 +128,8 @@ class Keeper:
         match asked.get("ask"):
             case "status":
                 await self._reply(writer)
-            case "recover":
-                await self._recover(writer)
+            case "reset":
+                await self._reset(writer)
             case "stop":
                 self.stopping.set()
                 await self.stopped.wait()
@@ -141,14 +142,20 @@ class Keeper:
         writer.write(json.dumps(line).encode() + b"\n")
         await writer.drain()
 
-    async def _recover(self, writer: asyncio.StreamWriter) -> None:
-        async with self._recovery:
+    async def _reset(self, writer: asyncio.StreamWriter) -> None:
+        async with self._resetting:
             try:
-                await self.servers.recover()
+                if any(service["state"] != "running" for service in self.servers.status().values()):
+                    await self.servers.recover()
+                workbook.clean(self.home, *self._urls())
             except StackError as error:
                 await self._reply(writer, error=str(error))
             else:
                 await self._reply(writer)
+
+    def _urls(self) -> tuple[str, str, str]:
+        status = self.servers.status()
+        return tuple(status[name]["url"] for name in SERVICES)
 
     async def _lease(self, asked: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         key = object()
