@@ -1,0 +1,104 @@
+"""Scripted runs of incident 1: one call, one outcome.
+
+    alone = run(client_retries=False)
+    retried = run(client_retries=True)
+    retried.verdict()
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from labs import stack
+from labs.fanout import dataset
+from labs.fanout.knobs import Knobs
+from labs.fanout.outcome import Outcome
+from labs.fanout.system import System
+from labs.kit import live_now
+from labs.kit.progress import Progress
+from labs.kit.servers import table as servers_table
+
+LEAD_IN = 1.0  # wall seconds of ordinary traffic before the post
+SETTLE = 30.0  # wall seconds, at most, that a run waits for the last notification of a fan-out that ends
+
+
+def run(**knobs: Any) -> Outcome:
+    """Run the system once and return what happened.
+
+    ``knobs`` are those of ``Knobs``, in incident units: ``run(followers=12)``, ``run(step="hand off", seconds=60)``.
+    One second of ordinary traffic on your clock, then @techinfluencer posts, and the run goes on until ``seconds`` of
+    the incident have passed. Only one system runs at a time: a panel that is open is closed first.
+    Raises KnobError for a knob that does not exist or a value out of range, StackError when a server is gone.
+    """
+    wanted = Knobs(**knobs)
+    live_now.close()
+    with _system(wanted, f"{wanted.seconds:g} s of the incident") as (system, progress):
+        return _script(system, progress)
+
+
+def _script(system: System, progress: Progress) -> Outcome:
+    knobs, clock = system.knobs, system.clock
+    events: list[tuple[float, Callable[[], None]]] = []
+    posted_at = clock.incident(LEAD_IN)
+    if knobs.posts:
+        events.append((posted_at, lambda: system.post(knobs.posts)))
+    if knobs.restart_at_s is not None:
+        events.append((knobs.restart_at_s, system.restart_pods))
+    for at, act in sorted(events, key=lambda event: event[0]):
+        _wait_until(system, at, progress)
+        act()
+    _wait_until(system, knobs.seconds, progress)
+    if system.step.finishes and knobs.posts:
+        _settle(system, progress)
+    progress.say("reading the recording")
+    return Outcome(system.finish(), knobs, posted_at)
+
+
+def _wait_until(system: System, at: float, progress: Progress) -> None:
+    """Sleep until incident second ``at``, moving the progress line, and stop early if a server has died."""
+    until = system.clock.epoch(at)
+    while (left := until - time.time()) > 0:
+        passed = system.clock.since_start(time.time())
+        progress.at(passed / system.knobs.seconds, f"{system.clock.label(passed)} in the incident")
+        time.sleep(min(left, 0.2))
+        system.check()
+
+
+def _settle(system: System, progress: Progress) -> None:
+    """Wait for the last notification: until nothing new has arrived at the push server for two seconds."""
+    progress.say("waiting for the last notification")
+    wanted = system.knobs.followers * system.knobs.posts
+    seen, since, until = -1, time.monotonic(), time.monotonic() + SETTLE
+    while time.monotonic() < until:
+        accepted = system.push.counters()["accepted"]
+        if accepted != seen:
+            seen, since = accepted, time.monotonic()
+        if accepted >= wanted or time.monotonic() - since > 2.0:
+            break
+        time.sleep(0.1)
+        system.check()
+    time.sleep(0.6)  # the recorder samples the push server every half second: let it see the last one
+
+
+@contextmanager
+def quiet_system(**knobs: Any) -> Iterator[System]:
+    """Run the system without readers for the length of a ``with`` block, for measurements one request at a time."""
+    wanted = Knobs(request_rate=0, **knobs)
+    live_now.close()
+    with _system(wanted, "one request at a time") as (system, _):
+        yield system
+
+
+@contextmanager
+def _system(knobs: Knobs, title: str) -> Iterator[tuple[System, Progress]]:
+    with Progress(title) as progress, System(stack.up(progress=progress.say), knobs, progress.say) as system:
+        yield system, progress
+
+
+def prepare() -> Any:
+    """Bring the servers up, make the data, and return a table of what runs where."""
+    with Progress("the servers and the data") as progress:
+        servers = stack.up(progress=progress.say)
+        dataset.prepare(servers, progress=progress.say)
+        return servers_table(servers)

@@ -1,0 +1,91 @@
+"""Meeting the system: its source, its parts, its authors."""
+
+from itertools import pairwise
+
+from IPython.display import HTML
+
+from labs.fanout import dataset
+from labs.fanout.steps import step_of
+from labs.kit import charts, source
+from labs.kit.table import count
+
+STYLE = "max-width:760px;width:100%;color:var(--jp-content-font-color1,#222)"
+DESCRIPTION = (
+    "Phones send requests to a pod with 64 threads and a pool of 20 connections; the pod talks to PostgreSQL through"
+    " the pool, and to the push service once for each follower."
+)
+TIP = (
+    '<defs><marker id="labs-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path d="M0 0 8 4 0 8z" fill="currentColor"/></marker></defs>'
+)
+
+
+def show(name: str | None = None, step: int | str = 0):
+    """Show the source of a step: one function by ``name``, or the whole module.
+
+    Raises ValueError for a step that does not exist, AttributeError for a function that it does not have.
+    """
+    module = step_of(step).load()
+    return source.show(getattr(module, name) if name else module)
+
+
+def diff(before: int | str, after: int | str):
+    """Show what changes from one step to another, both as they run."""
+    return source.diff(step_of(before).load(), step_of(after).load())
+
+
+def follower_chart() -> charts.Chart:
+    """Draw how many of the authors have how many followers."""
+    followers = dataset.follower_counts()
+    edges = (1, 10, 50, 100, 1_000, 10_000, 45_312)
+    bars = {
+        f"{count(low)} to {count(high - 1)}": int(((followers >= low) & (followers < high)).sum())
+        for low, high in pairwise(edges)
+    }
+    bars["45,312"] = int((followers >= edges[-1]).sum())
+    few = sum((followers < 50).tolist()) / len(followers)
+    return charts.bar_chart(
+        bars,
+        title=f"{few:.0%} of the {count(len(followers))} authors have fewer than 50 followers; one has 45,312",
+        x_label="authors with so many followers",
+        highlight=["45,312"],
+    )
+
+
+def diagram() -> HTML:
+    """Draw the parts of the system and what each can run out of."""
+    boxes = [
+        _box(10, 70, 120, 60, "phones", "readers, authors"),
+        _box(220, 20, 190, 170, "pod", "gunicorn, Flask"),
+        _box(240, 72, 70, 96, "threads", "64"),
+        _box(322, 72, 70, 96, "pool", "20"),
+        _box(540, 20, 150, 60, "PostgreSQL", "users, follows, devices"),
+        _box(540, 130, 150, 60, "push service", "45 ms a call"),
+    ]
+    arrows = [
+        _arrow(130, 100, 220, 100, "requests"),
+        _arrow(392, 100, 540, 56, "statements"),
+        _arrow(392, 140, 540, 158, "one call a follower"),
+    ]
+    return HTML(f'<svg viewBox="0 0 700 210" role="img" style="{STYLE}" aria-label="{DESCRIPTION}">{TIP}'
+                + "".join(boxes + arrows) + "</svg>")  # fmt: skip
+
+
+def _box(x: int, y: int, width: int, height: int, name: str, below: str) -> str:
+    middle = x + width / 2
+    return (
+        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" fill="#0072B2" fill-opacity=".07"'
+        ' stroke="currentColor" stroke-opacity=".45"/>'
+        f'<text x="{middle}" y="{y + 25}" text-anchor="middle" font-size="14" font-weight="600" fill="currentColor">'
+        f'{name}</text><text x="{middle}" y="{y + 43}" text-anchor="middle" font-size="11.5" fill="currentColor"'
+        f' fill-opacity=".75">{below}</text>'
+    )
+
+
+def _arrow(x1: int, y1: int, x2: int, y2: int, words: str) -> str:
+    middle, height = (x1 + x2) / 2, (y1 + y2) / 2
+    return (
+        f'<line x1="{x1 + 3}" y1="{y1}" x2="{x2 - 4}" y2="{y2}" stroke="currentColor" stroke-width="1.3"'
+        ' marker-end="url(#labs-tip)"/>'
+        f'<text x="{middle}" y="{height - 9}" text-anchor="middle" font-size="11.5" fill="currentColor">{words}</text>'
+    )

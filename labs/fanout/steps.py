@@ -1,0 +1,48 @@
+"""The fix as a ladder: each step is a whole small program, and the names by which the workbook calls them."""
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rung of the ladder.
+
+    ``module``: import path of the runnable module. ``worker``: whether a Celery worker belongs to it. ``finishes``:
+    whether its fan-out to 45,312 followers ends within minutes, so that a run can wait for the last notification.
+    """
+
+    number: int
+    name: str
+    module: str
+    worker: bool = False
+    finishes: bool = False
+
+    def load(self) -> ModuleType:
+        """Import and return the step's module, for its source; the pods run it in processes of their own."""
+        return importlib.import_module(self.module)
+
+
+STEPS = (
+    Step(0, "as it failed", "labs.fanout.step0_as_it_failed"),
+    Step(1, "bulk query", "labs.fanout.step1_bulk_tokens"),
+    Step(2, "release early", "labs.fanout.step2_release_early"),
+    Step(3, "hand off", "labs.fanout.step3_hand_off", worker=True),
+    Step(4, "published fix", "labs.fanout.step4_published_fix", worker=True, finishes=True),
+)
+
+
+def step_of(wanted: int | str) -> Step:
+    """Return the step with this number or name.
+
+    Raises ValueError with the list of steps when there is none.
+    """
+    for step in STEPS:
+        if wanted in (step.number, step.name):
+            return step
+    known = ", ".join(f"{step.number} ({step.name})" for step in STEPS)
+    near = difflib.get_close_matches(str(wanted), [step.name for step in STEPS], n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"step must be one of {known}, not {wanted!r}.{hint}")
