@@ -1,5 +1,7 @@
 """The client of the mock's admin interface."""
 
+import ssl
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,12 +12,15 @@ from labs.fcm.settings import SettingError
 class Admin:
     """One project on one mock FCM server, seen through its admin interface.
 
-    ``url`` is the server's, such as ``http://127.0.0.1:9099``; ``project`` the project id. Usable as a context manager.
+    ``url`` is the server's, such as ``http://127.0.0.1:9099``; ``project`` the project id; ``timeout`` in seconds;
+    ``certificate`` the PEM file to trust when the server speaks TLS. Usable as a context manager.
     """
 
-    def __init__(self, url: str, project: str, timeout: float = 5.0) -> None:
+    def __init__(self, url: str, project: str, timeout: float = 5.0, certificate: Path | None = None) -> None:
+        self.url = url.rstrip("/")
         self.project = project
-        self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=False)
+        trusted = ssl.create_default_context(cafile=str(certificate)) if certificate else True
+        self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False, verify=trusted)
 
     def state(self) -> dict[str, Any]:
         """Return ``{"settings": {...}, "counters": {...}}``."""
