@@ -35,7 +35,7 @@ function sender(model, name) {
 function sliderControl(model, spec) {
   const { values } = spec;
   const input = element("input", {
-    type: "range", class: "lp-range", "aria-label": spec.label, title: spec.help || null, "data-control": spec.name,
+    ...OWN_KEYS, type: "range", class: "lp-range", "aria-label": spec.label, title: spec.help || null, "data-control": spec.name,
     min: values ? 0 : spec.low, max: values ? values.length - 1 : spec.high, step: values ? 1 : spec.step,
   });
   const shown = element("output", { class: "lp-value" });
@@ -95,7 +95,7 @@ function choiceControl(model, spec) {
   const inline = spec.options.length <= 3 && letters <= 28;
   const send = sender(model, spec.name);
   const inputs = spec.options.map((option) => element("input", {
-    type: "radio", name: group, value: option.value, class: "lp-radio", "data-control": spec.name,
+    ...OWN_KEYS, type: "radio", name: group, value: option.value, class: "lp-radio", "data-control": spec.name,
   }));
   const pills = inputs.map((input, at) => {
     input.addEventListener("change", () => { send.set(input.value); });
@@ -123,7 +123,7 @@ function choiceControl(model, spec) {
 
 function actionControl(model, spec) {
   const root = element("button", {
-    type: "button", class: "lp-button", "data-primary": spec.primary, title: spec.help || null, "data-control": spec.name,
+    ...OWN_KEYS, type: "button", class: "lp-button", "data-primary": spec.primary, title: spec.help || null, "data-control": spec.name,
   }, spec.label);
   let sent = 0;
   root.addEventListener("click", () => {
@@ -175,9 +175,8 @@ function render({ model, el }) {
   column.append(...controls.filter((each) => each.kind !== "action").map((each) => each.root));
   const actions = controls.filter((each) => each.kind === "action").map((each) => each.root);
   if (actions.length) column.append(element("div", { class: "lp-actions" }, ...actions));
-  // JupyterLab listens to keys before anything else on the page; here the arrows belong to the sliders.
   const root = element(
-    "div", { class: "lp", "data-lm-suppress-shortcuts": "true" },
+    "div", { class: "lp" },
     element(
       "div", { class: "lp-card" }, banner.root,
       element("div", { class: "lp-body" }, column, pool.root, waiting.root, figures, facts.root),

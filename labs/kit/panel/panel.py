@@ -193,9 +193,9 @@ class Panel(anywidget.AnyWidget):
     # Messages from the browser. They arrive in the kernel's thread, which must not wait: only queue here.
 
     def _hear(self, _widget: Any, content: Any, _buffers: Any) -> None:
-        if not isinstance(content, dict):
+        if not isinstance(content, dict) or not isinstance(content.get("name"), str):
             return
-        name, serial = content.get("name"), content.get("serial")
+        name, serial = content["name"], content.get("serial")
         if content.get("kind") == "change":
             self._errands.add(lambda: self._try(lambda: self.change(name, content.get("value")), name, serial), name)
         elif content.get("kind") == "press":

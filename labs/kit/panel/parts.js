@@ -2,6 +2,8 @@
 // thrown away and drawn again, so nothing flickers.
 
 const SVG = "http://www.w3.org/2000/svg";
+// JupyterLab takes arrow keys for its own before the page hears of them, unless the focused element says no.
+const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" };
 const ICONS = {
   idle: ["Idle", "M5.5 4.5v7M10.5 4.5v7"],
   good: ["Healthy", "M3.5 8.5l3 3 6-7"],
@@ -192,7 +194,7 @@ function poolPart({ height = 218, onPress = null } = {}) {
 
   function makeSlot() {
     const label = element("span", { class: "lp-slot-label" });
-    const node = element(onPress ? "button" : "div", { class: "lp-slot", ...(onPress ? { type: "button" } : { role: "listitem" }) }, label);
+    const node = element(onPress ? "button" : "div", { class: "lp-slot", ...(onPress ? { ...OWN_KEYS, type: "button" } : { role: "listitem" }) }, label);
     node.label = label;
     node.addEventListener("pointerenter", () => { pointed = node; point(); });
     node.addEventListener("pointerleave", () => { pointed = null; point(); });
