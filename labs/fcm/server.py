@@ -5,8 +5,10 @@ granian's HTTP side is written in Rust and speaks HTTP/1.1 and HTTP/2, in the cl
 """
 
 import asyncio
+import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from granian.server.embed import Server
 
 from labs.kit import control
 
+CONNECTIONS = 65_536
 BACKLOG = 4096  # connections waiting to be accepted; the kernel may allow fewer (net.core.somaxconn)
 IN_FLIGHT = 1_000_000  # requests answered at once: no limit in practice
 STREAMS = 100  # concurrent HTTP/2 streams a connection, as Google's front ends allow
@@ -58,6 +61,7 @@ def run(
     ``port`` 0 takes a free one. ``ready_file`` receives ``{"url", "pid"}`` once connections are accepted; ``on_ready``
     is then called with the URL. ``tls`` is (certificate, key), both PEM. Raises OSError when the address is taken.
     """
+    _allow_connections()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     authority = f"[{host}]" if ":" in host else host
@@ -70,6 +74,14 @@ def run(
             on_ready(url)
 
     uvloop.run(_serve(_server(app, listener, tls), told, partial(_leave, ready_file), outlive_parent))
+
+
+def _allow_connections() -> None:
+    """Raise this process's own limit on open files, one a connection, as far as the system lets it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS if most == resource.RLIM_INFINITY else min(CONNECTIONS, most)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _server(app: Any, listener: socket.socket, tls: tuple[Path, Path] | None) -> Server:

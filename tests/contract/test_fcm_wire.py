@@ -49,7 +49,7 @@ def test_requests_keeps_its_connection(push):
         answers = [session.post(send_url(push), json=message(), headers=HEADERS) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 200]
         pools = session.get_adapter(push.url).poolmanager.pools
-        (pool,) = (pools[key] for key in pools.keys())  # noqa: SIM118: it is not a dict
+        (pool,) = map(pools.get, pools.keys())
         assert (pool.num_connections, pool.num_requests) == (1, 3)
 
 
@@ -71,8 +71,8 @@ def test_http2_over_tls_is_negotiated(tls_push_server):
         assert client.get(f"{tls_push_server.url}/admin/health").http_version == "HTTP/1.1"
 
 
-def test_thousands_of_messages_in_flight_wait_for_their_latency_together(push):
-    push.set(latency_ms=500)
+def test_messages_in_flight_wait_for_their_latency_together(push):
+    push.set(latency_ms=1000)
 
     async def send_all(count: int) -> list[int]:
         connector = aiohttp.TCPConnector(limit=0)
@@ -86,9 +86,9 @@ def test_thousands_of_messages_in_flight_wait_for_their_latency_together(push):
             return await asyncio.gather(*map(send, range(count)))
 
     started = time.monotonic()
-    assert asyncio.run(send_all(1000)) == [200] * 1000
-    assert 0.5 <= time.monotonic() - started < 100  # one after another they would take 500 s
-    assert push.counters()["devices"] == 1000
+    assert asyncio.run(send_all(150)) == [200] * 150
+    assert 1 <= time.monotonic() - started < 75  # one after another they would take 150 s
+    assert push.counters()["devices"] == 150
 
 
 def test_a_changed_latency_applies_to_the_next_request(push):
