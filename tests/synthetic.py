@@ -14,7 +14,7 @@ from typing import Any
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, set_span_in_context
@@ -259,16 +259,12 @@ class _Outage:
 
 def export_traces(posts: list[float], seconds: float, loop: int) -> list[bytes]:
     """Return OTLP bodies: for each post ``loop`` token look-ups and pushes, cut off at the end; some feed reads."""
-    provider = TracerProvider(resource=Resource.create({"service.name": "pod-1", "service.instance.id": "pod-1"}))
-    memory = InMemorySpanExporter()
-    provider.add_span_processor(SimpleSpanProcessor(memory))
-    maker = _Spans(provider.get_tracer("synthetic"))
+    exported = _Exported()
     for at in posts:
-        maker.post(at, seconds, loop)
+        exported.maker.post(at, seconds, loop)
     for number in range(40):
-        maker.feed(number * seconds / 40)
-    spans: list[ReadableSpan] = list(memory.get_finished_spans())
-    return [encode_spans(spans[at : at + 512]).SerializeToString() for at in range(0, len(spans), 512)]
+        exported.maker.feed(number * seconds / 40)
+    return exported.bodies()
 
 
 _DATABASE = {"db.system": "postgresql", "db.name": "labs"}
@@ -339,3 +335,43 @@ class _Spans:
 
 def _ns(incident: float) -> int:
     return round((STARTED + incident / SPEED) * 1e9)
+
+
+def export_handed_off(batches: int = 91) -> list[bytes]:
+    """Return OTLP bodies of one request that answers in 15 ms and leaves ``batches`` of 45 ms to a worker."""
+    with_memory = _Exported()
+    maker = with_memory.maker
+    root = maker.open(POST, 30.0, kind=SpanKind.SERVER, http__method="POST")
+    publish = maker.open("apply_async/notify", 30.01, root, SpanKind.PRODUCER)
+    publish.end(_ns(30.011))
+    root.end(_ns(30.015))
+    run = maker.open("run/notify", 30.005, publish, SpanKind.CONSUMER)
+    for number in range(batches):
+        maker.call("POST", 30.005 + number * 0.045, 0.045, run, http__method="POST", http__url="http://127.0.0.1:1/batch")
+    run.end(_ns(30.1 + batches * 0.044))
+    return with_memory.bodies()
+
+
+def export_many_kinds(kinds: int, name: str = "kind") -> list[bytes]:
+    """Return OTLP bodies of one request with ``kinds`` different spans, each longer than the one before."""
+    with_memory = _Exported()
+    maker = with_memory.maker
+    root = maker.open(name, 10.0, kind=SpanKind.SERVER)
+    for number in range(kinds):
+        maker.call(f"{name} {number}", 10.0 + number * 0.1, 0.01 * (number + 1), root)
+    root.end(_ns(11 + kinds * 0.1))
+    return with_memory.bodies()
+
+
+class _Exported:
+    """A tracer whose spans end up as OTLP bodies."""
+
+    def __init__(self) -> None:
+        provider = TracerProvider(resource=Resource.create({"service.name": "pod-1"}))
+        self.memory = InMemorySpanExporter()
+        provider.add_span_processor(SimpleSpanProcessor(self.memory))
+        self.maker = _Spans(provider.get_tracer("synthetic"))
+
+    def bodies(self) -> list[bytes]:
+        spans = list(self.memory.get_finished_spans())
+        return [encode_spans(spans[at : at + 512]).SerializeToString() for at in range(0, len(spans), 512)]

@@ -151,6 +151,7 @@ def nothing(axes: Axes, words: str = "nothing recorded") -> None:
     axes.set_yticks([])
 
 
+@cache
 def text_size(text: str, size: float = 8.5) -> tuple[float, float]:
     """Return the width and height of ``text`` in pixels of a 100 dpi figure."""
     from matplotlib.font_manager import FontProperties

@@ -15,14 +15,15 @@ from typing import Any
 _NUMERIC = re.compile(r"^[-−+]?[\d,]*\.?\d+(\s?(µs|ms|s|min|h|%|x|×|kB|MB|GB|/s|of [\d,]+))?$")
 
 TABLE_STYLE = """<style>
-.labs-table{color:var(--jp-content-font-color1,CanvasText);font:var(--jp-content-font-size1,14px)/1.4 \
-var(--jp-content-font-family,system-ui,sans-serif);border-collapse:collapse;margin:4px 0 8px}
-.labs-table caption{caption-side:top;text-align:left;font-weight:600;padding:0 0 6px;color:inherit}
-.labs-table th,.labs-table td{text-align:left;padding:3px 20px 3px 0;border:0;background:none;vertical-align:top}
-.labs-table .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.labs-table th{font-weight:600;border-bottom:1px solid rgba(128,128,128,.55)}
-.labs-table td{border-bottom:1px solid rgba(128,128,128,.22)}
-.labs-table tbody tr{background:none!important}
+table.labs-table{color:var(--jp-content-font-color1,inherit);font:var(--jp-content-font-size1,14px)/1.4 \
+var(--jp-content-font-family,system-ui,sans-serif);border-collapse:collapse;margin:4px 0 8px;table-layout:auto}
+table.labs-table caption{caption-side:top;text-align:left;font-weight:600;padding:0 0 6px;color:inherit}
+table.labs-table th,table.labs-table td{text-align:left;padding:3px 20px 3px 0;border:0;background:none;\
+vertical-align:top;color:inherit}
+table.labs-table th{font-weight:600;border-bottom:1px solid rgba(128,128,128,.55)}
+table.labs-table td{border-bottom:1px solid rgba(128,128,128,.22)}
+table.labs-table .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+table.labs-table tbody tr{background:none!important}
 </style>"""
 
 

@@ -97,6 +97,11 @@ class Trace:
         return self._store.endpoint(self._index)
 
     @property
+    def clock(self) -> Clock:
+        """The clock that its times are counted on."""
+        return self._store.clock
+
+    @property
     def id(self) -> str:
         """The trace id in hexadecimal, as Jaeger shows it."""
         return self._store.table.trace_ids[self._index].hex()
@@ -128,6 +133,28 @@ class Trace:
         from labs.kit.waterfall import Waterfall
 
         return Waterfall.of(self, title)
+
+    # For folding: spans by their position in the span table, without making an object for each
+
+    def span(self, row: int) -> Span:
+        """Return the span at a position of the span table."""
+        return self._store.span(row)
+
+    def start_of(self, row: int) -> float:
+        """Return when the span at a position began."""
+        return float(self._store.span_start[row])
+
+    def key(self, row: int) -> tuple[str, ...]:
+        """Return what makes spans equal: name, statement and the host called."""
+        return self._store.key(row)
+
+    def times(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray, int, bool]:
+        """Return the starts (ascending) and ends of spans, how many ended in an error, and whether any was cut off."""
+        chosen = np.array(rows)
+        chosen = chosen[np.argsort(self._store.span_start[chosen], kind="stable")]
+        store = self._store
+        cut_off = bool(store.span_cut[chosen].any())
+        return store.span_start[chosen], store.span_end[chosen], int(store.table.error[chosen].sum()), cut_off
 
     def children(self) -> dict[int, list[int]]:
         """Return the positions of each span's children; those without a known parent are the root's (key -1)."""
@@ -236,6 +263,8 @@ class _Store:
 
     def __init__(self, table: otlp.SpanTable, clock: Clock) -> None:
         self.table = table
+        self.clock = clock
+        self._keys: dict[tuple[int, int], tuple[str, ...]] = {}
         traces = len(table.trace_ids)
         zero = round(clock.started * 1e9)
         self.span_start = (table.start - zero) / 1e9 * clock.speed
@@ -250,8 +279,8 @@ class _Store:
         self.start_of_root = np.where(known, self._pick(self.span_start), self.start)
         self.end = np.where(known, self._pick(self.span_end), self.last)
         cut = np.array([bool(each.get(CUT_OFF)) for each in table.attribute_sets] or [False])
-        self._span_cut = cut[table.attributes] if len(table) else np.zeros(0, bool)
-        self.cut_off = ~known | self._pick(self._span_cut).astype(bool)
+        self.span_cut = cut[table.attributes] if len(table) else np.zeros(0, bool)
+        self.cut_off = ~known | self._pick(self.span_cut).astype(bool)
         kinds = np.array([kind_of(each) for each in table.attribute_sets] or [""])
         self.span_kind = kinds[table.attributes] if len(table) else np.zeros(0, kinds.dtype)
         connect = np.array([name in NOT_CALLS for name in table.names] or [False])
@@ -284,6 +313,15 @@ class _Store:
                 return named
         return UNKNOWN_ROOT
 
+    def key(self, position: int) -> tuple[str, ...]:
+        """Spans with one name and one attribute set have one key, so it is made once for each pair."""
+        pair = (int(self.table.name[position]), int(self.table.attributes[position]))
+        if pair not in self._keys:
+            attributes = self.table.attribute_sets[pair[1]]
+            host = attributes.get("server.address") or attributes.get("net.peer.name") or ""
+            self._keys[pair] = (self.table.names[pair[0]], statement_of(attributes), str(host))
+        return self._keys[pair]
+
     def span(self, position: int) -> Span:
         table = self.table
         start = float(self.span_start[position])
@@ -291,7 +329,7 @@ class _Store:
         return Span(
             table.names[table.name[position]], start, float(self.span_end[position]) - start,
             table.attribute_sets[table.attributes[position]], None if parent < 0 else parent,
-            bool(table.error[position]), bool(self._span_cut[position]),
+            bool(table.error[position]), bool(self.span_cut[position]),
         )
 
 
