@@ -26,7 +26,6 @@ SEED = 45_312
 INFLUENCER = "techinfluencer"
 PASSWORD = "correct horse battery staple"  # of every account
 PUBLISHED_FOLLOWERS = 45_312  # source: the post-mortem
-EVERYDAY_FOLLOWERS = 12  # of an ordinary author, one of the day's other 2,000 posts
 FEWEST_FOLLOWERS, MOST_FOLLOWERS = 10, 1_000_000
 
 AUTHORS = 2_000  # @techinfluencer among them
@@ -111,12 +110,6 @@ def accounts(count: int) -> list[str]:
 def everyday_author() -> str:
     """Return the username of the author with the fewest followers, EVERYDAY_FOLLOWERS of them."""
     return f"author-{AUTHORS:04d}"
-
-
-def everyday_author() -> str:
-    """Return the username of an ordinary author, with exactly ``EVERYDAY_FOLLOWERS`` followers."""
-    rank = int(np.flatnonzero(follower_counts() == EVERYDAY_FOLLOWERS)[0]) + 1
-    return f"author-{rank:04d}"
 
 
 def reader(number: int) -> str:

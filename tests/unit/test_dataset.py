@@ -150,6 +150,15 @@ def test_accounts_are_readers_who_follow_several_authors_the_same_ones_every_tim
         assert ask(followed, name=name) >= 4
 
 
+def test_the_everyday_author_has_a_few_followers_with_a_phone_each(stack, ask):
+    dataset.prepare(stack, followers=45_312)
+    phones = """
+        SELECT count(DISTINCT token) FROM devices JOIN follows ON follower_id = user_id
+        WHERE followee_id = (SELECT id FROM users WHERE username = :name)
+    """
+    assert ask(phones, name=dataset.everyday_author()) == dataset.EVERYDAY_FOLLOWERS > 0
+
+
 def test_some_posts_exist_and_have_comments(stack, ask):
     dataset.prepare(stack, followers=12)
     for post in dataset.some_posts(stack):

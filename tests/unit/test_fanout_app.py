@@ -307,11 +307,12 @@ def worker(tmp_path):
     """Return a function that runs a step's Celery worker as a process."""
     processes: list[subprocess.Popen] = []
 
-    def worker(step: str) -> None:
+    def worker(step: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "celery", "-A", f"labs.fanout.{step}:celery_app", "worker"]
         command += ["--concurrency", "1", "--without-gossip", "--without-mingle", "--without-heartbeat"]
         with (tmp_path / "worker.log").open("wb") as log:
             processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=labs.PROJECT))
+        return processes[-1]
 
     yield worker
     for process in processes:
@@ -327,8 +328,9 @@ def worker(tmp_path):
 def test_a_worker_reaches_every_follower_through_a_pool_of_its_own(load, worker, push_server, broker, step):
     program = load(step)
     program.post()
-    worker(step)
-    wait_until(lambda: push_server.counters()["accepted"] >= FOLLOWERS)
+    process = worker(step)
+    wait_until(lambda: process.poll() is not None or push_server.counters()["accepted"] >= FOLLOWERS)
+    assert process.poll() is None
     assert push_server.counters()["devices"] == FOLLOWERS
     assert broker.llen("fanout") == 0
     with program.engine.connect() as connection:
