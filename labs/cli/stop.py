@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import os
+import signal
 
 import labs
 
@@ -28,11 +30,9 @@ def main(arguments: argparse.Namespace) -> int:
     something = bool(owner or session or stack.current())
     if owner is not None:
         # It stops JupyterLab and the servers itself, in order.
-        import psutil
-
-        with contextlib.suppress(psutil.Error):
-            owner.terminate()
-            owner.wait(PATIENCE_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(owner.pid, signal.SIGTERM)
+        processes.end(processes.wait([owner], PATIENCE_SECONDS))
     if session and (left := processes.alive(session.jupyter)):
         processes.end([left])
     stack.down()
