@@ -11,6 +11,7 @@ import pwd
 import signal
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -40,10 +41,27 @@ def alive(known: dict[str, float] | None) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(int(known["pid"]))
-        same = abs(process.create_time() - known["created"]) < 0.05
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if abs(process.create_time() - known["created"]) < 0.05 and runs(process) else None
     except (psutil.Error, KeyError, TypeError, ValueError):
         return None
+
+
+def runs(process: psutil.Process) -> bool:
+    """Return whether ``process`` still runs; a zombie, which only waits for its parent to notice, does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def wait(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until none of the processes runs, ``seconds`` at most; return those that still do."""
+    deadline = time.monotonic() + seconds
+    while left := [process for process in processes if runs(process)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    return left
 
 
 def end(processes: Iterable[psutil.Process], patience: float = 3.0) -> None:
@@ -55,11 +73,11 @@ def end(processes: Iterable[psutil.Process], patience: float = 3.0) -> None:
     for process in everything:
         with contextlib.suppress(psutil.Error):
             process.terminate()
-    _, left = psutil.wait_procs(everything, timeout=patience)
+    left = wait(everything, patience)
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(left, timeout=patience)
+    wait(left, patience)
 
 
 def dies_with_parent(how: int = signal.SIGKILL) -> Callable[[], None]:

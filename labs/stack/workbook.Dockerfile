@@ -7,8 +7,8 @@ ARG PIP_INDEX_URL
 
 WORKDIR /workbook
 COPY requirements.txt .
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --root-user-action=ignore -r requirements.txt
+RUN --mount=type=cache,target=/var/cache/pip \
+    pip install --cache-dir /var/cache/pip --root-user-action=ignore -r requirements.txt
 
 RUN useradd --create-home reader && chown reader: /workbook
 COPY --chown=reader . .
