@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from labs.fcm.settings import SettingError
+from labs.fcm.settings import SettingError, Settings
 
 
 class Admin:
@@ -32,6 +32,7 @@ class Admin:
 
     def set(self, **settings: Any) -> dict[str, Any]:
         """Change settings for requests that arrive from now on; return the state. Raises SettingError when refused."""
+        Settings().changed(settings)  # JSON has no word for NaN: refused here, it gets the same sentence as the rest
         return self._call("PATCH", "/settings", json=settings)
 
     def reset(self, keep_settings: bool = False) -> dict[str, Any]:

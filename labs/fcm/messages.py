@@ -25,6 +25,13 @@ _RESERVED_DATA_KEY = re.compile(r"from|message_type|google\..*|gcm\..*", re.DOTA
 _PREFIX = "type.googleapis.com/google.firebase.fcm.v1."
 
 
+def _not_json(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")  # though Python's reader takes NaN and Infinity
+
+
+_decode = json.JSONDecoder(parse_constant=_not_json).decode
+
+
 class Request(NamedTuple):
     """A valid send request: one of TARGETS, which of them it names, and whether it is only to be validated."""
 
@@ -194,7 +201,7 @@ _request = _object("SendMessageRequest", message=_message, validate_only=_boolea
 def read(body: bytes) -> Request:
     """Parse and check the body of ``messages:send``. Raises Refused with FCM's answer."""
     try:
-        request = json.loads(body.decode())
+        request = _decode(body.decode())
     except (ValueError, RecursionError):
         raise Refused(answers.malformed([_syntax(body)])) from None
     return check(request, len(body))
@@ -287,8 +294,15 @@ def payload_size(message: dict) -> int:
 
 
 def _bytes(value: Any) -> int:
-    if isinstance(value, dict):
-        return sum(_bytes(key) + _bytes(entry) for key, entry in value.items())
-    if isinstance(value, list):
-        return sum(_bytes(entry) for entry in value)
-    return 0 if value is None else len(str(value).encode("utf-8", "surrogatepass"))
+    """Count the bytes of all keys and values in ``value``, however deep it is."""
+    total, left = 0, [value]
+    while left:
+        entry = left.pop()
+        if isinstance(entry, dict):
+            left += entry.keys()
+            left += entry.values()
+        elif isinstance(entry, list):
+            left += entry
+        elif entry is not None:
+            total += len(str(entry).encode("utf-8", "surrogatepass"))
+    return total

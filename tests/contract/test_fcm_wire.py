@@ -121,8 +121,9 @@ def test_a_literal_dollar_before_the_token_is_refused(push):
 
 
 def test_the_admin_client_raises_the_servers_sentence(push):
-    with pytest.raises(SettingError, match=r"^latency_ms: got -1, but it must be"):
-        push.set(latency_ms=-1)
+    for value in (-1, float("nan"), "45"):
+        with pytest.raises(SettingError, match=rf"^latency_ms: got {value!r}, but it must be"):
+            push.set(latency_ms=value)
 
 
 def test_the_admin_client_resets_with_or_without_settings(push):

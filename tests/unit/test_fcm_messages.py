@@ -150,7 +150,10 @@ def test_a_field_of_the_wrong_type_is_named(message, field):
     assert [where for where, _ in violations({"message": message})] == [field]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"not json", b'{"message": {"token": "a"}', b"\xff\xfe", b"[" * 100_000])
+NO_JSON = [b"", b"{", b"not json", b'{"message": {"token": "a"}', b"\xff\xfe", b"[" * 100_000, b'{"message": NaN}']
+
+
+@pytest.mark.parametrize("body", NO_JSON)
 def test_a_body_that_is_no_json_is_refused_and_not_a_crash(body):
     assert refusal(body)["message"].startswith("Invalid JSON payload received. ")
 
@@ -185,6 +188,13 @@ def test_a_payload_may_fill_the_limit_but_not_exceed_it_by_a_byte(kind, limit):
 
     assert read(sized(limit)).kind == kind
     assert refusal(sized(limit + 1))["message"] == "Message is too big"
+
+
+def test_a_payload_is_counted_however_deep_it_is():
+    payload = {"aps": {}}
+    for _ in range(5_000):
+        payload = {"in": payload}
+    assert messages.payload_size({"apns": {"payload": payload}}) == 5_000 * len("in") + len("aps")
 
 
 def test_the_payload_is_counted_in_bytes_and_by_platform():
