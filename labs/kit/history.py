@@ -276,11 +276,11 @@ def step_sum(
     """Add up step functions: at time ``at[i]`` the part of ``who[i]`` becomes ``value[i]``.
 
     Returns (times, totals), both of shape (m,) with one entry a distinct time. ``departures``: (time, who) from which
-    a part is nothing until it is seen again.
+    a part is nothing until it is seen again; a process "worker" takes its workers "worker.2", "worker.3" with it.
     """
     changes = [*zip(at.tolist(), who.tolist(), value.tolist(), strict=True)]
     known = set(who.tolist())
-    changes += [(time, name, 0.0) for time, name in departures if name in known]
+    changes += [(time, part, 0.0) for time, name in departures for part in known if process_of(part) == name]
     changes.sort(key=lambda change: change[0])
     current: dict[str, float] = {}
     totals: dict[float, float] = {}
@@ -291,6 +291,12 @@ def step_sum(
         current[name] = number
         totals[time] = total
     return np.array(list(totals), dtype=float), np.round(np.array(list(totals.values()), dtype=float), 9)
+
+
+def process_of(pod: str) -> str:
+    """Return the name of the process that a pod's name stands for: "worker-1" for its second worker "worker-1.2"."""
+    stem, dot, number = pod.rpartition(".")
+    return stem if dot and number.isdigit() else pod
 
 
 def _add(total: list[float], row: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from labs.kit.clock import Clock
-from labs.kit.history import Columns, Holds, PoolHistory, Requests, Statements, step_sum
+from labs.kit.history import Columns, Holds, PoolHistory, Requests, Statements, process_of, step_sum
 from labs.kit.traces import Traces
 
 
@@ -115,19 +115,31 @@ class Recording:
         return Columns.of(self.clock, lines, times=("at",), durations=("waited",), words=("pod", "by"))
 
     def pool_in_use(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return (times, connections in use, all pods together), a step function; both of shape (n,)."""
+        """Return (times, connections in use by the serving pods together), a step function; both of shape (n,)."""
         return self.pool_series("in_use")
 
+    @cached_property
+    def serving_pool(self) -> PoolHistory:
+        """The pools of the pods that clients sent requests to: background workers have pools of their own.
+
+        All pools, where no request names its pod.
+        """
+        asked = set(self.requests.pod.tolist())
+        serving = np.array([process_of(pod) in asked for pod in self.pool.pod.tolist()], dtype=bool)
+        return self.pool[serving] if serving.any() else self.pool
+
     def pool_series(self, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return (times, totals over all pods) of "in_use", "waiting", "size" or "serving"; shapes (n,).
+        """Return (times, totals over the serving pods) of "in_use", "waiting", "size" or "serving"; shapes (n,).
 
         A pod that was stopped or killed counts as nothing until it is heard of again.
         """
-        return step_sum(self.pool.at, self.pool.pod, getattr(self.pool, what), self.departures)
+        pool = self.serving_pool
+        return step_sum(pool.at, pool.pod, getattr(pool, what), self.departures)
 
     def pool_held_by(self, endpoint: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return (times, connections held by ``endpoint``, all pods together), a step function; shapes (n,)."""
-        return step_sum(self.pool.at, self.pool.pod, self.pool.held_by(endpoint), self.departures)
+        """Return (times, connections held by ``endpoint``, serving pods together), a step function; shapes (n,)."""
+        pool = self.serving_pool
+        return step_sum(pool.at, pool.pod, pool.held_by(endpoint), self.departures)
 
     @cached_property
     def departures(self) -> list[tuple[float, str]]:

@@ -56,7 +56,7 @@ def draw_pool(axes: Axes, recording: Recording) -> list[Label]:
         return []
     labels: list[Label] = []
     floor = np.zeros_like(in_use)
-    holder = recording.pool.longest_holder
+    holder = recording.serving_pool.longest_holder
     if holder:
         _, held = recording.pool_held_by(holder)
         words = f"held by\n{holder}"
@@ -292,7 +292,7 @@ def _by_process(axes: Axes, recording: Recording, column: str, unit: float) -> l
         times, values = step_sum(rows.at, rows.name, getattr(rows, column) * unit, recording.departures)
         place = np.searchsorted(times, grid, side="right") - 1
         many = len(set(rows.name.tolist()))
-        label = f"{many} {group}s" if many > 1 else rows.name[0]
+        label = f"{group} × {many}" if many > 1 else rows.name[0]
         totals[label] = np.where(place >= 0, values[np.maximum(place, 0)], 0.0)
     ranked = sorted(totals.items(), key=lambda item: -item[1].mean())
     if len(ranked) > 4:

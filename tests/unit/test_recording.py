@@ -123,6 +123,23 @@ def test_connections_in_use_add_up_over_pods_and_end_with_a_pod(tmp_path):
     assert in_use.tolist() == [1, 3, 2, 5]
 
 
+def test_pools_of_background_workers_are_not_the_pool_that_requests_wait_for(tmp_path):
+    held = {"since": 1000.0, "by": "task"}
+    seen = written(tmp_path, request(1000.5, 1000.6, pod="api-1"), pool(1001, "api-1", [held, None, None]),
+                   pool(1001, "api-1.2", [held, held, None]), pool(1001, "worker-1", [held, held, held]))
+    assert seen.pool_in_use()[1].tolist() == [3]
+    assert seen.pool_series("size")[1].tolist() == [6]
+    assert seen.pool_held_by("task")[1].tolist() == [3]
+    assert len(seen.pool) == 3
+
+
+def test_a_process_that_is_killed_takes_its_workers_with_it(tmp_path):
+    held = {"since": 1000.0, "by": "x"}
+    seen = written(tmp_path, pool(1001, "api-1.2", [held]), pool(1001, "api-10", [held]),
+                   {"kind": "fleet", "at": 1002, "name": "api-1", "event": "killed", "pid": 1})
+    assert seen.pool_in_use()[1].tolist() == [2, 1]
+
+
 def test_the_pool_fills_to_its_size_and_not_beyond(outage):
     _, in_use = outage.pool_in_use()
     assert in_use.max() == 20
