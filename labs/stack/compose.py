@@ -1,11 +1,13 @@
 """The same three servers as containers, from ``docker-compose.yml``, under a Compose project of this home's own.
 
-The ports are the engine's choice on 127.0.0.1, so two homes never meet. The containers and their volumes go when the
-last lease does; only a keeper that was killed leaves them, and ``python3 -m labs stop`` or the next start finds them.
+Each home takes free ports on 127.0.0.1, so two homes never meet, and keeps them when a container is started again.
+The containers and their volumes go when the last lease does; only a keeper that was killed leaves them, and
+``python3 -m labs stop`` or the next start finds them.
 """
 
 import asyncio
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -36,6 +38,7 @@ class Compose:
         self.home, self.say = home, say
         self.log = files.logs(home) / "compose.log"
         self._facts: dict[str, dict] = {}
+        self._ports: dict[str, str] = {}
 
     async def start(self) -> None:
         """Build what is missing, start the containers, wait until they are healthy. Raises StackError."""
@@ -43,7 +46,16 @@ class Compose:
             raise StackError("There is no `docker` on the PATH; install Docker, or leave out `--services compose`.")
         files.write_private(_record(self.home), {"project": project_name(self.home)})
         self.say("Compose: building and starting the servers (minutes the first time)")
-        await self._compose("up", "-d", "--build", "--wait", "--quiet-pull", *PORTS)
+        for attempt in range(3):
+            names = [f"LABS_{name.upper()}_PORT" for name in PORTS]
+            self._ports = {name: os.environ.get(name) or str(free_port()) for name in names}
+            try:
+                await self._compose("up", "-d", "--build", "--wait", "--quiet-pull", *PORTS)
+                break
+            except StackError as error:
+                taken = any(words in str(error) for words in ("already allocated", "already in use"))
+                if attempt == 2 or not taken:
+                    raise
         await self._learn()
 
     async def recover(self) -> None:
@@ -75,6 +87,7 @@ class Compose:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if arguments[0] == "port" else sink,
                 stderr=sink,
+                env={**os.environ, **self._ports},
                 start_new_session=True,
             )
         try:
@@ -102,6 +115,12 @@ class Compose:
                 raise StackError(f"{TITLES[name]} is published on no port; see docker-compose.yml.")
             url = URLS[name].format(port=address.rpartition(":")[2])
             self._facts[name] = {"url": url, "version": ask[name](url), "pid": None, "origin": "Compose"}
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 def remove_leftovers(home: Path) -> None:

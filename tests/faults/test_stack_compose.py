@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -47,6 +48,8 @@ def test_containers_come_with_the_first_kernel_recover_and_go_with_the_last(work
     reset = workbook.labs("reset", **COMPOSE)
     assert reset.returncode == 0, reset.stderr
     assert json.loads(workbook.run(USE, **COMPOSE).stdout)[0] == 42
+    after = json.loads(workbook.labs("status", "--json", **COMPOSE).stdout)
+    assert f"@127.0.0.1:{urlsplit(after['postgres']['url']).port}/" in kernel.stack["postgres"]["url"]
 
     other = workbook.run("from labs import stack; stack.up('embedded')", **COMPOSE)
     assert "The compose servers are running; `python3 -m labs stop` stops them first." in other.stderr
