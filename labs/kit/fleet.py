@@ -78,7 +78,7 @@ class Fleet:
     # Start and stop
 
     def start(
-        self, name: str, module: str, args: Sequence[object] = (), env: Mapping[str, str] | None = None,
+        self, name: str, module: str, args: Sequence[object] = (), env: Mapping[str, object] | None = None,
         probe: bool = False,
     ) -> Process:  # fmt: skip
         """Start ``python -m module args`` as ``name``, with ``env`` added to this process' environment.
@@ -89,21 +89,18 @@ class Fleet:
         with self._lock:
             if self.alive(name):
                 raise FleetError(f"{name} is running already; stop it, or give the new process another name.")
-            start = Start(module, tuple(str(part) for part in args), dict(env or {}), probe)
+            variables = {key: str(value) for key, value in (env or {}).items()}
+            start = Start(module, tuple(str(part) for part in args), variables, probe)
             self._starts[name] = start
             process = self._launcher.start(
                 name, module, start.args, self._environment(name, start), self.run_dir / "logs" / f"{name}.log",
-                probe, self._ended,
+                probe, self._started, self._ended,
             )  # fmt: skip
             self._processes[name] = process
-            self._tell(name, "started", process.pid)
-            # One that ended at once was told of before its start.
-            if not process.alive:
-                self._tell(name, "exited", process.pid)
             return process
 
     def gunicorn(
-        self, name: str, app: str, port: int, threads: int = 64, env: Mapping[str, str] | None = None,
+        self, name: str, app: str, port: int, threads: int = 64, env: Mapping[str, object] | None = None,
         probe: bool = True, workers: int = 1,
     ) -> Process:  # fmt: skip
         """Start ``gunicorn app`` ("package.module:attribute") with ``threads`` threads on 127.0.0.1:``port``."""
@@ -115,7 +112,7 @@ class Fleet:
         return self.start(name, "gunicorn", args, env, probe)
 
     def celery(
-        self, name: str, app: str, concurrency: int = 1, env: Mapping[str, str] | None = None, probe: bool = True,
+        self, name: str, app: str, concurrency: int = 1, env: Mapping[str, object] | None = None, probe: bool = True,
         args: Sequence[object] = (),
     ) -> Process:  # fmt: skip
         """Start a Celery worker of ``app`` ("package.module") with ``concurrency`` prefork children."""
@@ -145,7 +142,7 @@ class Fleet:
             return self.start(name, start.module, start.args, start.env, start.probe)
 
     def crash_loop(self, name: str, up: float = 1.0, down: float = 0.5, times: int | None = None) -> "CrashLoop":
-        """Kill ``name`` after ``up`` wall seconds, start it after ``down`` more, and so on, ``times`` times or for ever.
+        """Kill ``name`` after ``up`` wall seconds, start it after ``down`` more; ``times`` times, or for ever.
 
         Returns the loop; its ``stop()`` leaves the process as it is then.
         """
@@ -255,6 +252,9 @@ class Fleet:
             self._launcher.signal(process, signals.SIGKILL)
         for process in lingering:
             process.wait(5.0)
+
+    def _started(self, process: Process) -> None:
+        self._tell(process.name, "started", process.pid)
 
     def _ended(self, process: Process) -> None:
         self._tell(process.name, self._ending.pop(process.pid, "exited"), process.pid)

@@ -73,6 +73,7 @@ class Launcher:
             cwd=PROJECT,
             env=environment,
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
         theirs.close()
@@ -100,13 +101,14 @@ class Launcher:
         env: dict[str, str] | None = None,
         log: Path | None = None,
         probe: bool = False,
+        started: Callable[[Process], None] | None = None,
         ended: Callable[[Process], None] | None = None,
         timeout: float = 60.0,
     ) -> Process:
         """Run ``python -m module args`` in a fork of the warmed parent, in a process group of its own.
 
-        ``env`` is the whole environment (this process' own by default). ``ended`` is called, from another thread,
-        when the process ends. Raises LaunchError when there is no answer within ``timeout`` wall seconds (the first
+        ``env`` is the whole environment (this process' own by default). ``started`` is called as soon as the process
+        has an id, ``ended`` after that, from another thread, when it has ended. Raises LaunchError when there is no answer within ``timeout`` wall seconds (the first
         start waits for the libraries to load).
         """
         log = Path(os.devnull) if log is None else log
@@ -125,6 +127,8 @@ class Launcher:
             if "error" in answer:
                 raise LaunchError(f"{name}: {answer['error']}; close other programs and run the cell again.")
             process = Process(name, answer["pid"], log)
+            if started is not None:
+                started(process)
             status = self._early.pop(process.pid, None)
             if status is None:
                 self._processes[process.pid] = (process, ended)

@@ -11,6 +11,7 @@ import sys
 import threading
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -29,6 +30,12 @@ def die_with_parent(parent: int) -> None:
     """Have this process killed when its parent, process id ``parent``, dies. Exits at once if it already has."""
     if _prctl(PR_SET_PDEATHSIG, signal.SIGKILL) and os.getppid() != parent:
         os._exit(1)
+
+
+def show_name(name: str) -> None:
+    """Have ``top`` and ``ps -o comm`` show ``name``, of which Linux keeps 15 bytes."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_NAME, ctypes.c_char_p(name.encode()[:15]), 0, 0, 0)
 
 
 def forks_die_with_parent() -> None:

@@ -60,6 +60,17 @@ class Switch(Sampler):
         return "labs probe"
 
 
+class Named(Resource):
+    """A resource that computes its hash once. The exporter asks for it with every span, and it costs 15 microseconds."""
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            self._hash = super().__hash__()
+            return self._hash
+
+
 class OpenSpans(SpanProcessor):
     """Keeps what is open, and for each span the local root: the span by which its request or task came in."""
 
@@ -139,7 +150,7 @@ class Spans:
     def __init__(self, pod: str, endpoint: str | None, exported: bool = True) -> None:
         self.switch = Switch(exported and endpoint is not None)
         self.kept = OpenSpans()
-        self.provider = TracerProvider(sampler=self.switch, resource=Resource.create({"service.name": pod}))
+        self.provider = TracerProvider(sampler=self.switch, resource=Named({"service.name": pod}))
         self.provider.add_span_processor(self.kept)
         self._export = Export(endpoint) if self.switch.exported else None
         if self._export is not None:

@@ -86,6 +86,12 @@ class Recorder:
         }  # fmt: skip
         control.write(self.run_dir / "run.json", self._run)
 
+    def end(self, at: float | None = None) -> None:
+        """Note that the run ended, now or at wall time ``at``; what is recorded after that is clearing away."""
+        if self._run:
+            self._run["ended"] = time.time() if at is None else at
+            control.write(self.run_dir / "run.json", self._run)
+
     def mark(self, label: str, at: float | None = None) -> None:
         """Note a moment, now or at wall time ``at``, by which charts and panel will show it."""
         self._ask("POST", "/mark", {"at": time.time() if at is None else at, "label": label})
@@ -125,8 +131,7 @@ class Recorder:
                 launcher().signal(self.process, 9)
                 self.process.wait(5.0)
         if self._run and self._run["ended"] is None:
-            self._run["ended"] = time.time()
-            control.write(self.run_dir / "run.json", self._run)
+            self.end()
         with self._asking:
             if self._http is not None:
                 self._http.close()

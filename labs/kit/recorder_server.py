@@ -143,7 +143,9 @@ class Server:
         self._talks.add(task)
         try:
             while line := await reader.readline():
-                self._take(line.rstrip(b"\n"), id(writer))
+                # The last line of a peer that was cut off may be half a line.
+                if line.endswith(b"\n"):
+                    self._take(line[:-1], id(writer))
         except (ConnectionError, ValueError, asyncio.CancelledError):
             pass
         finally:

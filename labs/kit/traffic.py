@@ -43,6 +43,9 @@ LOOK = 0.05
 KEEP_ALIVE = 1.0
 """Idle connections are given up before gunicorn does (2 s), so that no request meets a closing one."""
 
+PAUSE = 0.05
+"""Wall seconds, at least, before another attempt where nobody listens: it is refused at once, and would spin."""
+
 OUTCOMES = {503: "unavailable"}
 
 
@@ -128,6 +131,8 @@ class Traffic:
         self._due.clear()
 
     def _follow(self, plan: dict[str, Any], now: float) -> None:
+        # What was due under the old plan is sent under the old plan.
+        self._send_due(now)
         self._plan = plan
         streams = plan.get("streams") or {}
         for who in [who for who in self._arrivals if who not in streams]:
@@ -187,12 +192,12 @@ class Traffic:
         task.add_done_callback(self._tasks.discard)
 
     async def _ask(self, attempt: Attempt) -> None:
-        base, attempt.pod = self._next_target()
         attempt.sent = time.time()
         ticket = next(self._tickets)
         self._in_flight[ticket] = attempt
         status: int | None = None
         try:
+            base, attempt.pod = self._next_target()
             async with asyncio.timeout(attempt.timeout or None):
                 async with self._session.request(
                     attempt.method, base + attempt.path, json=attempt.json, headers=attempt.headers,
@@ -210,21 +215,23 @@ class Traffic:
         done = time.time()
         self._tell(attempt, done, status, outcome)
         if outcome in ("no_answer", "refused", "unavailable"):
-            self._try_again(attempt, done)
+            self._try_again(attempt, done, at_least=PAUSE if outcome == "refused" else 0.0)
 
     def _next_target(self) -> tuple[str, str]:
-        targets = self._plan["targets"]
+        targets = self._plan.get("targets")
+        if not targets:
+            raise ConnectionRefusedError("there is no pod")
         turn = next(self._turns) % len(targets)
         base = targets[turn].rstrip("/")
         names = self._plan.get("names") or ()
         return base, names[turn] if turn < len(names) else urlsplit(base).netloc
 
-    def _try_again(self, attempt: Attempt, now: float) -> None:
+    def _try_again(self, attempt: Attempt, now: float, at_least: float) -> None:
         patience = self._shots[attempt.shot] if attempt.shot else attempt.patience
         retries = int(patience.get("retries") or 0)
         if 0 <= retries < attempt.number:
             return
-        due = now + float(patience.get("backoff") or 0.0)
+        due = now + max(at_least, float(patience.get("backoff") or 0.0))
         again = Attempt(
             due, attempt.endpoint, attempt.who, attempt.method, attempt.path, attempt.json, attempt.headers,
             float(patience.get("timeout") or 0.0), attempt.number + 1, shot=attempt.shot, patience=attempt.patience,

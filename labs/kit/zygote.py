@@ -147,6 +147,7 @@ class Zygote:
         self._owner.close()
         parentage.die_with_parent(zygote)
         parentage.forks_die_with_parent()
+        parentage.show_name(request["name"])
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for descriptor in (1, 2):
             os.dup2(log, descriptor)

@@ -1,6 +1,7 @@
 """A small web application as a team might write it, for the tests of the kit."""
 
 import os
+import threading
 import time
 
 from flask import Flask, jsonify, request
@@ -17,6 +18,8 @@ engine = create_engine(
     connect_args={"check_same_thread": False} if os.environ.get("DATABASE_URL", "sqlite").startswith("sqlite") else {},
 )
 app = Flask(__name__)
+released = threading.Event()
+meeting = threading.Barrier(int(os.environ.get("MEETING", "2")))
 
 
 @app.get("/health")
@@ -30,18 +33,38 @@ def read():
         return jsonify(one=connection.execute(text("SELECT 1")).scalar_one())
 
 
-@app.get("/hold/<float:seconds>")
-def hold(seconds: float):
+@app.get("/hold")
+def hold():
+    """Keep a connection until somebody asks for /release."""
     with engine.connect() as connection:
         connection.execute(text("SELECT 2"))
-        time.sleep(seconds)
-        return jsonify(held=seconds)
+        released.wait(timeout=120)
+        return jsonify(status="held")
 
 
-@app.get("/sleep/<float:seconds>")
-def sleep(seconds: float):
-    time.sleep(seconds)
-    return jsonify(slept=seconds)
+@app.get("/release")
+def release():
+    released.set()
+    return jsonify(status="ok")
+
+
+@app.get("/never")
+def never():
+    """Answer only when somebody asks for /release, without a connection."""
+    released.wait(timeout=120)
+    return jsonify(status="late")
+
+
+@app.get("/status/<int:code>")
+def status(code: int):
+    return jsonify(status=code), code
+
+
+@app.get("/meet")
+def meet():
+    """Answer only when as many requests as MEETING are in progress at once."""
+    meeting.wait(timeout=30)
+    return jsonify(status="met")
 
 
 @app.get("/many/<int:count>")
@@ -67,3 +90,23 @@ def recreate():
 @app.errorhandler(PoolTimeout)
 def unavailable(_):
     return jsonify(error="no connection in time"), 503
+
+
+pushes = {"accepted": 0, "looks": 0}
+
+
+@app.get("/accept/<int:count>")
+def accept(count: int):
+    pushes["accepted"] += count
+    return jsonify(pushes)
+
+
+@app.get("/looked")
+def looked():
+    return jsonify(pushes)
+
+
+@app.get("/admin/projects/<project>")
+def project(project: str):
+    pushes["looks"] += 1
+    return jsonify(counters={"accepted": pushes["accepted"]})
