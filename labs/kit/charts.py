@@ -223,7 +223,8 @@ def _grid(
     runs_down = row_heads is not None
     head = (0.2 + 0.24 * (wrapped(title).count("\n") + 1) if title else 0.1) + (0.26 if column_heads else 0)
     layout = _Layout(len(rows), len(rows[0]), head, _LABELLED_GAP if runs_down else _GAP)
-    start, end = between or (0.0, max(run.seconds for row in rows for _, run in row) or 1.0)
+    runs = list({id(run): run for row in rows for _, run in row}.values())
+    start, end = between or (0.0, max(run.seconds for run in runs) or 1.0)
     most_ticks = 6 if layout.columns == 1 else 4
     with look():
         figure = sheet(layout.height, title)
@@ -232,7 +233,7 @@ def _grid(
             drawn.append([])
             for column, (view, run) in enumerate(row):
                 axes = layout.add(figure, index, column)
-                drawn[-1].append(_Drawn(axes, view, run, view.draw(axes, run)))
+                drawn[-1].append(_Drawn(axes, view, run, view.draw(axes, run, runs)))
                 if runs_down or column == 0:
                     of_run = runs_down and column == 0
                     words = f"{row_heads[index]}: {_lower(view.title)}" if of_run else view.title
@@ -248,7 +249,7 @@ def _grid(
                 _draw_marks(each.axes, each.run, start, end, labelled=index == 0 or runs_down)
         for group in zip(*drawn, strict=True) if runs_down else drawn:
             _write_labels(group, down=runs_down)
-    return Chart(figure, title or "", _summary(rows))
+    return Chart(figure, title or "", _summary(rows, column_heads or row_heads))
 
 
 @dataclass(frozen=True)
@@ -297,8 +298,10 @@ def _share(group: Sequence[_Drawn], side_by_side: bool) -> None:
     low = min(axes.dataLim.y0 for axes in with_data)
     high = max(axes.dataLim.y1 for axes in with_data)
     for index, each in enumerate(group):
-        scale = _log_scale if each.view.log else _linear_scale
-        scale(each.axes, low, high)
+        if each.view.log:
+            _log_scale(each.axes, low, high)
+        else:
+            _linear_scale(each.axes, high, each.view.whole)
         if side_by_side and index:
             each.axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: ""))
 
@@ -311,9 +314,9 @@ def _log_scale(axes: Axes, low: float, high: float) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _duration(value)))
 
 
-def _linear_scale(axes: Axes, low: float, high: float) -> None:
+def _linear_scale(axes: Axes, high: float, whole: bool) -> None:
     axes.set_ylim(0, (high or 1) * 1.12)
-    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=high >= 4))
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=whole))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
@@ -356,13 +359,15 @@ def _write_labels(group: Sequence[_Drawn], down: bool) -> None:
     for each in group:
         avoid = [at for at, _ in each.run.marks]
         unsaid = [label for label in each.labels if label.text not in said]
-        left_over = write_inside(each.axes, unsaid, avoid)
+        left_over = {label.text: label for label in write_inside(each.axes, unsaid, avoid)}
         if down:
-            write_beside(each.axes, left_over)
+            write_beside(each.axes, list(left_over.values()))
             said |= {label.text for label in each.labels}
-        beside |= {label.text: label for label in left_over}
+        else:
+            said |= {label.text for label in unsaid} - set(left_over)
+            beside |= left_over
     if not down:
-        write_beside(group[-1].axes, list(beside.values()))
+        write_beside(group[-1].axes, [label for text, label in beside.items() if text not in said])
 
 
 def _plain_numbers(axes: Axes) -> None:
@@ -371,14 +376,13 @@ def _plain_numbers(axes: Axes) -> None:
         axis.set_minor_locator(NullLocator())
 
 
-def _summary(rows: list[list[tuple[View, Recording]]]) -> str:
+def _summary(rows: list[list[tuple[View, Recording]]], names: Sequence[str] | None) -> str:
     """What the chart shows, in words, for those who do not see it."""
-    runs = {id(run): run for row in rows for _, run in row}.values()
-    views = dict.fromkeys(view.title.lower() for row in rows for view, _ in row)
+    runs = list({id(run): run for row in rows for _, run in row}.values())
+    views = dict.fromkeys(_lower(view.title) for row in rows for view, _ in row)
     told = []
-    for run in runs:
+    for run, name in zip(runs, names if names and len(names) == len(runs) else _names(runs, None), strict=True):
         failed = run.failed_share()
         share = "no requests" if np.isnan(failed) else f"{percent(failed)} of requests failed"
-        told.append(f"{run.name}, {seconds(run.seconds)} from {run.clock_at(0)}, {share}")
+        told.append(f"{name} ({seconds(run.seconds)} from {run.clock_at(0)}, {share})")
     return f"Shows {', '.join(views)} of {'; '.join(told)}"
-

@@ -19,7 +19,7 @@ from matplotlib.patches import FancyBboxPatch
 
 BLUE, LIGHT, VERMILION, GREY = "#0072B2", "#8EC5E8", "#D55E00", "#7A828C"
 ORANGE, GREEN, PURPLE = "#E69F00", "#009E73", "#AA5C8F"
-INK, FAINT, PAPER = "#1B2430", "#E3E6EA", "#FFFFFF"
+INK, FAINT, MIST, PAPER = "#1B2430", "#E3E6EA", "#ECEEF1", "#FFFFFF"
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY)
 
 WIDTH = 9.0
@@ -160,7 +160,7 @@ def text_size(text: str, size: float = 8.5) -> tuple[float, float]:
     lines = text.split("\n")
     with look():
         paths = [TextPath((0, 0), line or " ", size=size, prop=FontProperties(family=_fonts())) for line in lines]
-    return max(path.get_extents().width for path in paths) * _DPI / 72, len(lines) * size * 1.3 * _DPI / 72
+    return max(path.get_extents().width for path in paths) * _DPI / 72, len(lines) * size * 1.38 * _DPI / 72
 
 
 def _write_inside(axes: Axes, label: AreaLabel, avoid: Sequence[float]) -> bool:

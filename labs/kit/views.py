@@ -19,6 +19,7 @@ from labs.kit.style import (
     GREY,
     INK,
     LIGHT,
+    MIST,
     PAPER,
     SERIES,
     VERMILION,
@@ -30,14 +31,22 @@ from labs.kit.style import (
 from labs.kit.table import count
 
 
+_WORTH_SAYING = 3.0  # seconds: whoever was due later than this before the end has not waited long in any run
+
+
 @dataclass(frozen=True)
 class View:
-    """One kind of panel: its heading, a note in grey, and the function that draws it."""
+    """One kind of panel: its heading, a note in grey, and the function that draws it.
+
+    ``draw`` gets the axes, the run and all runs of the chart, in which one colour must mean one thing. ``log``: on a
+    log scale; ``whole``: only whole numbers make sense on its axis.
+    """
 
     title: str
     note: str
-    draw: Callable[[Axes, Recording], Sequence[Label]]
+    draw: Callable[[Axes, Recording, Sequence[Recording]], Sequence[Label]]
     log: bool = False
+    whole: bool = False
 
 
 def bin_width(length: float) -> float:
@@ -48,7 +57,7 @@ def bin_width(length: float) -> float:
     return length / 120
 
 
-def draw_pool(axes: Axes, recording: Recording) -> list[Label]:
+def draw_pool(axes: Axes, recording: Recording, runs: Sequence[Recording]) -> list[Label]:
     """Draw connections in use as steps, split by the endpoint that held them longest, and the waiting above."""
     times, in_use = recording.pool_in_use()
     if not len(times):
@@ -56,25 +65,32 @@ def draw_pool(axes: Axes, recording: Recording) -> list[Label]:
         return []
     labels: list[Label] = []
     floor = np.zeros_like(in_use)
-    holder = recording.serving_pool.longest_holder
-    if holder:
-        _, held = recording.pool_held_by(holder)
+    holder = longest_holder(runs)
+    _, held = recording.pool_held_by(holder) if holder else (None, floor)
+    if held.any():
         words = f"held by\n{holder}"
         labels.append(_steps(axes, recording, times, floor, held, words=words, colour=VERMILION, inside=PAPER))
         floor = held
-    words = "held by others" if holder else "in use"
+    words = "held by others" if held.any() else "in use"
     labels.append(_steps(axes, recording, times, floor, in_use, words=words, colour=LIGHT))
     _, waiting = recording.pool_series("waiting")
     if waiting.any():
         top = in_use + waiting
         labels.append(_steps(axes, recording, times, in_use, top, words="waiting", colour=GREY, hatch="////"))
     _, size = recording.pool_series("size")
-    axes.step(*_extended(recording, times, size), where="post", color=INK, lw=1, ls=(0, (4, 2)), zorder=5)
-    labels.append(EndLabel(f"pool size {count(size.max())}", float(size[-1]), INK))
+    there = np.where(size > 0, size, math.nan)  # no line while no pod is up
+    axes.step(*_extended(recording, times, there), where="post", color=INK, lw=1, ls=(0, (4, 2)), zorder=5)
+    sizes = size[size > 0]
+    labels += [EndLabel(f"pool size {count(sizes[-1])}", float(sizes[-1]), INK)] if len(sizes) else []
     return labels
 
 
-def draw_requests(axes: Axes, recording: Recording) -> list[Label]:
+def longest_holder(runs: Sequence[Recording]) -> str | None:
+    """Return the endpoint to set apart in all of ``runs``: the longest holder of the first run that has one."""
+    return next(filter(None, (run.serving_pool.longest_holder for run in runs)), None)
+
+
+def draw_requests(axes: Axes, recording: Recording, _: Sequence[Recording]) -> list[Label]:
     """Draw requests a second by when they were due: answered, failed, and without an outcome at the end."""
     asked = recording.requests
     if not len(asked):
@@ -83,7 +99,7 @@ def draw_requests(axes: Axes, recording: Recording) -> list[Label]:
     edges = _edges(recording)
     width = edges[1] - edges[0]
     parts = ((asked.ok, "answered", LIGHT, INK), (asked.failed, "failed", VERMILION, PAPER),
-             (asked.outcome == "pending", "no outcome yet", FAINT, INK))
+             (asked.outcome == "pending", "still waiting", FAINT, INK))
     labels: list[Label] = []
     floor = np.zeros(len(edges) - 1)
     for chosen, words, colour, inside in parts:
@@ -95,11 +111,11 @@ def draw_requests(axes: Axes, recording: Recording) -> list[Label]:
     return labels
 
 
-def draw_latency(axes: Axes, recording: Recording) -> list[Label]:
+def draw_latency(axes: Axes, recording: Recording, _: Sequence[Recording]) -> list[Label]:
     """Draw the median and the 99th percentile of the time to answer, on a log scale, by when requests were due.
 
-    Where the request in question was never answered, a hollow triangle shows how long it had waited: the true time is
-    above it.
+    Where the request in question was never answered, a hollow triangle shows how long such requests had waited when
+    they failed, or when the run ended: the true time is above it.
     """
     asked = readers(recording.requests)
     if not len(asked):
@@ -109,24 +125,27 @@ def draw_latency(axes: Axes, recording: Recording) -> list[Label]:
     edges = _edges(recording)
     middle = (edges[:-1] + edges[1:]) / 2
     labels: list[Label] = []
-    open_ended = np.zeros(len(middle), dtype=bool)
+    bounds = {FAILED: np.full(len(middle), math.nan), WAITING: np.full(len(middle), math.nan)}
     for share, words, colour, width in ((0.5, "p50", BLUE, 2.0), (0.99, "p99", GREY, 1.2)):
-        took, waited = censored_percentile(asked, edges, share)
+        found = censored_percentile(asked, edges, share, recording.seconds)
+        took = np.where(found.how == ANSWERED, found.seconds, math.nan)
         axes.plot(middle, took, color=colour, lw=width, zorder=4, solid_joinstyle="round")
         _isolated(axes, middle, took, colour)
-        shown = ~np.isnan(waited) & ~open_ended
-        axes.plot(middle[shown], waited[shown], ls="", marker="^", ms=4.5, mfc="none", mec=VERMILION, mew=0.9, zorder=3)
-        open_ended |= shown
+        for how, bound in bounds.items():
+            empty = np.isnan(bounds[FAILED]) & np.isnan(bounds[WAITING])
+            worth = found.seconds >= (_WORTH_SAYING if how == WAITING else 0)
+            bound[:] = np.where((found.how == how) & empty & worth, found.seconds, bound)
         seen = np.flatnonzero(~np.isnan(took))
-        if len(seen):
-            labels.append(EndLabel(words, float(took[seen[-1]]), colour))
-    if open_ended.any():
-        _, waited = censored_percentile(asked, edges, 0.99)
-        labels.append(EndLabel("△ gave up or refused\n    after this long", float(np.nanmax(waited)), VERMILION))
+        labels += [EndLabel(words, float(took[seen[-1]]), colour)] if len(seen) else []
+    for how, words, colour in ((FAILED, "△ gave up or refused\n    after this long", VERMILION),
+                               (WAITING, "△ still waiting\n    after this long", GREY)):
+        bound = bounds[how]
+        axes.plot(middle, bound, ls="", marker="^", ms=4.5, mfc="none", mec=colour, mew=0.9, zorder=3)
+        labels += [] if np.isnan(bound).all() else [EndLabel(words, float(np.nanmax(bound)), colour)]
     return labels
 
 
-def draw_threads(axes: Axes, recording: Recording) -> list[Label]:
+def draw_threads(axes: Axes, recording: Recording, _: Sequence[Recording]) -> list[Label]:
     """Draw requests in progress (busy threads) as steps, against the threads there are."""
     times, serving = recording.pool_series("serving")
     if not len(times):
@@ -142,7 +161,7 @@ def draw_threads(axes: Axes, recording: Recording) -> list[Label]:
     return labels
 
 
-def draw_cpu(axes: Axes, recording: Recording) -> list[Label]:
+def draw_cpu(axes: Axes, recording: Recording, _: Sequence[Recording]) -> list[Label]:
     """Draw the cores in use, by kind of process, against the cores of the machine."""
     labels = _by_process(axes, recording, "cpu", 1.0)
     if labels:
@@ -151,12 +170,12 @@ def draw_cpu(axes: Axes, recording: Recording) -> list[Label]:
     return labels
 
 
-def draw_memory(axes: Axes, recording: Recording) -> list[Label]:
+def draw_memory(axes: Axes, recording: Recording, _: Sequence[Recording]) -> list[Label]:
     """Draw resident memory in MB, by kind of process."""
     return _by_process(axes, recording, "rss", 1e-6)
 
 
-def draw_postgres(axes: Axes, recording: Recording) -> list[Label]:
+def draw_postgres(axes: Axes, recording: Recording, _: Sequence[Recording]) -> list[Label]:
     """Draw Postgres' connections, in all and by state."""
     seen = recording.postgres
     if not len(seen):
@@ -171,7 +190,7 @@ def draw_postgres(axes: Axes, recording: Recording) -> list[Label]:
     return labels
 
 
-def draw_redis(axes: Axes, recording: Recording) -> list[Label]:
+def draw_redis(axes: Axes, recording: Recording, _: Sequence[Recording]) -> list[Label]:
     """Draw the length of each queue."""
     seen = recording.redis
     queues = sorted({name for lengths in seen.queues for name in lengths or {}}) if len(seen) else []
@@ -184,7 +203,7 @@ def draw_redis(axes: Axes, recording: Recording) -> list[Label]:
     return labels
 
 
-def draw_fcm(axes: Axes, recording: Recording) -> list[Label]:
+def draw_fcm(axes: Axes, recording: Recording, _: Sequence[Recording]) -> list[Label]:
     """Draw what the push server accepted so far, and what of it was sent twice or rejected."""
     seen = recording.fcm
     if not len(seen):
@@ -200,15 +219,15 @@ def draw_fcm(axes: Axes, recording: Recording) -> list[Label]:
 
 
 VIEWS: dict[str, View] = {
-    "pool": View("Connections in use", "", draw_pool),
+    "pool": View("Connections in use", "", draw_pool, whole=True),
     "requests": View("Requests a second", "by when they were due", draw_requests),
     "latency": View("Time to answer", "log scale, by when requests were due", draw_latency, log=True),
-    "threads": View("Requests in progress", "one thread each", draw_threads),
+    "threads": View("Requests in progress", "one thread each", draw_threads, whole=True),
     "cpu": View("Cores busy", "on this machine", draw_cpu),
     "memory": View("Memory, MB", "resident", draw_memory),
-    "postgres": View("Postgres connections", "by state", draw_postgres),
-    "redis": View("Queue length", "in Redis", draw_redis),
-    "fcm": View("Notifications accepted", "by the push server, so far", draw_fcm),
+    "postgres": View("Postgres connections", "by state", draw_postgres, whole=True),
+    "redis": View("Queue length", "in Redis", draw_redis, whole=True),
+    "fcm": View("Notifications accepted", "by the push server, so far", draw_fcm, whole=True),
 }
 
 
@@ -218,27 +237,41 @@ def readers(asked: Requests) -> Requests:
     return steady if len(steady) else asked
 
 
-def censored_percentile(asked: Requests, edges: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ``share`` percentile of the time to answer a bin of due times, as (took, waited), shapes (bins,).
+ANSWERED, FAILED, WAITING = "answered", "failed", "waiting"
 
-    A request without an answer counts as slower than any answered one. Where the percentile falls on an answered
-    request ``took`` has its seconds and ``waited`` NaN. Where it falls on one without, ``took`` is NaN and ``waited``
-    is how long such requests had waited when they failed (their median), a lower bound. Both are NaN in a bin without
-    requests, and where all are still in flight.
+
+@dataclass(frozen=True)
+class Percentiles:
+    """A percentile of the time to answer in each bin, shapes (bins,).
+
+    ``how``: what became of the request at that rank, ANSWERED, FAILED or WAITING (still in flight when the run ended);
+    "" in a bin without requests. ``seconds``: the time to answer, or how long it had waited by then, a lower bound.
     """
-    took, waited = np.full(len(edges) - 1, math.nan), np.full(len(edges) - 1, math.nan)
+
+    how: np.ndarray
+    seconds: np.ndarray
+
+
+def censored_percentile(asked: Requests, edges: np.ndarray, share: float, end: float) -> Percentiles:
+    """Return the ``share`` percentile of the time to answer, a bin of due times.
+
+    A request without an answer counts as slower than any answered one, failed ones before those still waiting; for
+    both the median of how long such requests had waited stands in. ``end``: when the run ended.
+    """
+    how, lasted = np.full(len(edges) - 1, "", dtype=object), np.full(len(edges) - 1, math.nan)
     where = np.digitize(asked.due, edges) - 1
-    lasted = asked.latency
-    for index in np.unique(where[(where >= 0) & (where < len(took))]):
+    took = np.where(np.isnan(asked.done), np.maximum(end - asked.due, 1e-3), asked.latency)
+    for index in np.unique(where[(where >= 0) & (where < len(how))]):
         here = where == index
-        answered = np.sort(lasted[here & asked.ok])
+        answered, failed = np.sort(took[here & asked.ok]), took[here & asked.failed]
         rank = math.ceil(share * here.sum()) - 1
         if rank < len(answered):
-            took[index] = answered[rank]
+            how[index], lasted[index] = ANSWERED, answered[rank]
+        elif rank < len(answered) + len(failed):
+            how[index], lasted[index] = FAILED, np.median(failed)
         else:
-            failed = lasted[here & asked.failed]
-            waited[index] = np.median(failed) if len(failed) else math.nan
-    return took, waited
+            how[index], lasted[index] = WAITING, np.median(took[here & ~asked.ok & ~asked.failed])
+    return Percentiles(how, lasted)
 
 
 def _edges(recording: Recording) -> np.ndarray:
@@ -256,9 +289,9 @@ def _extended(recording: Recording, times: np.ndarray, *values: np.ndarray) -> l
 def _steps(axes: Axes, recording: Recording, *band: np.ndarray, words: str, colour: str,
            inside: str = INK, hatch: str = "") -> AreaLabel:
     x, bottom, top = _extended(recording, *band)
-    style = {"facecolor": "none", "edgecolor": colour, "hatch": hatch} if hatch else {"facecolor": colour}
+    style = {"facecolor": MIST, "edgecolor": colour, "hatch": hatch} if hatch else {"facecolor": colour}
     axes.fill_between(x, bottom, top, step="post", lw=0, **style)
-    return AreaLabel(words, x, bottom, top, _readable(colour), inside, PAPER if hatch else "none")
+    return AreaLabel(words, x, bottom, top, _readable(colour), inside, MIST if hatch else "none")
 
 
 def _readable(colour: str) -> str:

@@ -10,7 +10,7 @@ from labs.kit.charts import ChartError, bar_chart, line_chart, run_chart, shared
 from labs.kit.history import Requests
 from labs.kit.recording import Recording
 from labs.kit.style import WIDTH, spread
-from labs.kit.views import VIEWS, bin_width, censored_percentile
+from labs.kit.views import VIEWS, bin_width, censored_percentile, longest_holder
 from tests import synthetic
 
 
@@ -126,18 +126,22 @@ def asked(*requests):
 def test_a_request_without_an_answer_is_slower_than_any_with_one():
     some = asked((0, 1, "ok"), (0, 2, "ok"), (0, 0.5, "no_answer"),
                  (1, 10, "no_answer"), (1, 1, "ok"), (1, 8, "refused"))
-    took, waited = censored_percentile(some, np.array([0.0, 1.0, 2.0, 3.0]), 0.5)
-    assert took[0] == 2.0
-    assert np.isnan(took[1])
-    assert waited[1] == 9.0
-    assert np.isnan(took[2])
-    assert np.isnan(waited[2])
+    found = censored_percentile(some, np.array([0.0, 1.0, 2.0, 3.0]), 0.5, end=20.0)
+    assert found.how.tolist() == ["answered", "failed", ""]
+    assert found.seconds[:2].tolist() == [2.0, 9.0]
+    assert np.isnan(found.seconds[2])
 
 
-def test_what_is_still_in_flight_gives_no_lower_bound():
-    took, waited = censored_percentile(asked((0, np.nan, "pending")), np.array([0.0, 1.0]), 0.5)
-    assert np.isnan(took[0])
-    assert np.isnan(waited[0])
+def test_what_is_still_in_flight_has_waited_until_the_end():
+    some = asked((0, np.nan, "pending"), (0, 1, "ok"), (0, 5, "refused"))
+    found = censored_percentile(some, np.array([0.0, 1.0]), 0.9, end=20.0)
+    assert (found.how[0], found.seconds[0]) == ("waiting", 20.0)
+
+
+def test_one_colour_means_one_endpoint_in_all_runs_of_a_chart(runs):
+    assert longest_holder([runs["died"], runs["outage"]]) == "POST /api/v1/posts/create"
+    said = words(shared_axes([runs["died"], runs["alone"], runs["outage"]]))
+    assert said.count("held by\nPOST /api/v1/posts/create") == 1
 
 
 @pytest.mark.parametrize(("length", "width"), [(10, 0.1), (100, 1), (150, 2), (240, 2), (1200, 10),
