@@ -39,6 +39,11 @@ def page(chromium: Any, lab: Lab) -> Iterator[Any]:
     page = context.new_page()
     page.troubles = []
     page.on("pageerror", lambda error: page.troubles.append(str(error)))
-    page.on("console", lambda message: message.type == "error" and page.troubles.append(message.text))
+    page.on("console", lambda message: is_trouble(message) and page.troubles.append(message.text))
     yield page
     context.close()
+
+
+def is_trouble(message: Any) -> bool:
+    """Whether a console message is an error of the page, and not of a network that changed under Chromium."""
+    return message.type == "error" and "ERR_NETWORK_CHANGED" not in message.text

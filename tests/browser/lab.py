@@ -31,6 +31,8 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
+# Chromium drops every connection when the machine's network changes, as it does when a container starts.
+LOAD_ATTEMPTS = 3
 SETTINGS: dict[str, dict[str, Any]] = {
     # Render every cell: a test asks for cells that a reader has not scrolled to.
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none", "autoStartDefaultKernel": True},
@@ -124,9 +126,21 @@ def open_notebook(page: Any, path: str, timeout: float = 90.0) -> None:
 
     ``page`` comes from the fixture, which has set its base URL. The side bar is closed, so the notebook has the width.
     """
-    page.goto(f"/lab/workspaces/auto-{abs(hash(path)) % 10**8}/tree/{path}?reset", timeout=timeout * 1000)
+    from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+    for attempt in range(1, LOAD_ATTEMPTS + 1):
+        try:
+            load_notebook(page, path, timeout)
+            return
+        except PlaywrightTimeout:
+            if attempt == LOAD_ATTEMPTS:
+                raise
+
+
+def load_notebook(page: Any, path: str, timeout: float) -> None:
+    """Load the page of the notebook at ``path`` and wait until its kernel is idle."""
+    page.goto(f"/lab/tree/{path}?reset", timeout=timeout * 1000)
     page.wait_for_function("() => window.jupyterapp !== undefined", timeout=timeout * 1000)
-    page.evaluate("() => window.jupyterapp.started")
     page.wait_for_function(
         """(path) => {
             const open = [...window.jupyterapp.shell.widgets("main")];

@@ -1,6 +1,7 @@
 """Sliders, choices and buttons: what they take and how they say no."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_a_logarithmic_slider_reaches_both_ends_and_its_stops_exactly():
 def test_every_position_of_a_logarithmic_slider_is_a_value_it_takes_and_a_small_step_away():
     positions = FOLLOWERS.positions()
     assert [FOLLOWERS.check(value) for value in positions] == positions
-    assert max(later / earlier for earlier, later in zip(positions, positions[1:], strict=False)) < 1.4
+    assert max(later / earlier for earlier, later in pairwise(positions)) < 1.4
 
 
 def test_a_logarithmic_slider_of_fractions_keeps_round_numbers_below_one():

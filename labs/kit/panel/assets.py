@@ -7,12 +7,17 @@ FOLDER = Path(__file__).parent
 
 def script(*names: str, folder: Path = FOLDER) -> str:
     """Return one ES module made of the files ``names``; the last of them exports the widget."""
-    return "\n".join((where(name, folder)).read_text(encoding="utf-8") for name in names)
+    return "\n".join(where(name, folder).read_text(encoding="utf-8") for name in names)
 
 
 def style(*names: str, folder: Path = FOLDER) -> str:
     """Return one style sheet made of the files ``names``."""
-    return "\n".join((where(name, folder)).read_text(encoding="utf-8") for name in names)
+    return "\n".join(where(name, folder).read_text(encoding="utf-8") for name in names)
+
+
+def beside(module: str) -> Path:
+    """Return the folder of a module, given its ``__file__``."""
+    return Path(module).parent
 
 
 def where(name: str, folder: Path) -> Path:

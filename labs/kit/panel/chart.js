@@ -8,7 +8,7 @@ function chartPart() {
   const title = element("h3", { class: "lp-title" });
   const note = element("span", { class: "lp-note" });
   const layers = Object.fromEntries(
-    ["grid", "series", "labels", "marks", "ticks", "pointer"].map((name) => [name, shape("g", { class: `lp-chart-${name}` })]),
+    ["grid", "series", "marks", "labels", "ticks", "pointer"].map((name) => [name, shape("g", { class: `lp-chart-${name}` })]),
   );
   const empty = shape("text", { class: "lp-chart-empty", "text-anchor": "middle" });
   const drawing = shape("svg", { class: "lp-chart", role: "img" }, ...Object.values(layers), empty);

@@ -140,6 +140,11 @@ class Panel(anywidget.AnyWidget):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        # ipywidgets closes a widget here. Ours has threads that hold it until it is closed, so what is collected has
+        # either been closed or never been made in full.
+        return
+
     def __repr__(self) -> str:
         return f"[panel] {self.sentence()}"
 

@@ -146,8 +146,8 @@ const SLOT_SIZES = [
   [54, 10, 100, 15], [34, 8, 62, 12.5], [30, 7, 54, 12], [26, 6, 46, 11.5], [22, 5, 38, 11], [18, 4, 29, 10], [14, 3, 23, 9], [11, 3, 9, 0],
 ];
 
-function fitSlots(count, width, height) {
-  for (const [h, gap, narrowest, font] of SLOT_SIZES) {
+function fitSlots(count, width, height, sizes) {
+  for (const [h, gap, narrowest, font] of sizes) {
     const rows = Math.max(1, Math.floor((height + gap) / (h + gap)));
     const comfortable = Math.max(1, Math.floor((width + gap) / (Math.max(narrowest, 76) + gap)));
     const columns = evenColumns(count, Math.ceil(count / rows), comfortable);
@@ -167,20 +167,22 @@ function evenColumns(count, fewest, comfortable) {
 }
 
 // Slots of several pods share one size; pods stand in as many columns as give the largest slots.
-function fitPods(sizes, width, height) {
-  const largest = Math.max(1, ...sizes);
-  if (sizes.length === 1) return { across: 1, ...(fitSlots(largest, width, height) ?? fitSlots(largest, width, 1e6)) };
+function fitPods(counts, width, height, sizes) {
+  const largest = Math.max(1, ...counts);
+  if (counts.length === 1) {
+    return { across: 1, ...(fitSlots(largest, width, height, sizes) ?? fitSlots(largest, width, 1e6, sizes.slice(-1))) };
+  }
   let best = null;
-  for (let across = 1; across <= Math.min(sizes.length, 6); across += 1) {
-    const down = Math.ceil(sizes.length / across);
-    const fit = fitSlots(largest, (width - 20 * (across - 1)) / across, (height - 12 * (down - 1)) / down - 20);
+  for (let across = 1; across <= Math.min(counts.length, 6); across += 1) {
+    const down = Math.ceil(counts.length / across);
+    const fit = fitSlots(largest, (width - 20 * (across - 1)) / across, (height - 12 * (down - 1)) / down - 20, sizes);
     if (fit && (!best || fit.h > best.h || (fit.h === best.h && fit.each > best.each))) best = { across, ...fit };
   }
-  return best ?? { across: Math.min(sizes.length, 4), ...fitSlots(largest, width / 4, 1e6) };
+  return best ?? { across: Math.min(counts.length, 4), ...fitSlots(largest, width / 4, 1e6, sizes.slice(-1)) };
 }
 
 // The pool, slot by slot. `onPress(index, slot)` makes a held slot a button.
-function poolPart({ height = 218, onPress = null } = {}) {
+function poolPart({ height = 218, onPress = null, sizes = SLOT_SIZES } = {}) {
   const title = element("h3", { class: "lp-title" });
   const note = element("span", { class: "lp-note" });
   const groups = element("div", { class: "lp-pods" });
@@ -194,11 +196,13 @@ function poolPart({ height = 218, onPress = null } = {}) {
 
   function makeSlot() {
     const label = element("span", { class: "lp-slot-label" });
-    const node = element(onPress ? "button" : "div", { class: "lp-slot", ...(onPress ? { ...OWN_KEYS, type: "button" } : { role: "listitem" }) }, label);
-    node.label = label;
+    const detail = element("span", { class: "lp-slot-detail" });
+    const role = onPress ? { ...OWN_KEYS, type: "button" } : { role: "listitem" };
+    const node = element(onPress ? "button" : "div", { class: "lp-slot", ...role }, label, detail);
+    Object.assign(node, { label, detail });
     node.addEventListener("pointerenter", () => { pointed = node; point(); });
     node.addEventListener("pointerleave", () => { pointed = null; point(); });
-    if (onPress) node.addEventListener("click", () => node.slot && onPress(node.index, node.slot));
+    if (onPress) node.addEventListener("click", () => onPress(node.index, node.slot));
     return node;
   }
 
@@ -228,7 +232,7 @@ function poolPart({ height = 218, onPress = null } = {}) {
     setText(title, pool.title);
     setText(note, pool.note);
     const pods = pool.pods?.length ? pool.pods : [{ name: "", slots: pool.slots ?? [] }];
-    const fit = fitPods(pods.map((pod) => pod.slots.length), width, height);
+    const fit = fitPods(pods.map((pod) => pod.slots.length), width, height, sizes);
     setVariable(groups, "--across", fit.across);
     setVariable(groups, "--columns", fit.columns);
     setVariable(groups, "--slot-height", `${fit.h}px`);
@@ -250,15 +254,16 @@ function poolPart({ height = 218, onPress = null } = {}) {
     setAttribute(group.slots, "aria-label", pod.name ? `Connections of ${pod.name}` : "Connections");
     for (const [at, node] of [...repeat(group.slots, pod.slots.length, makeSlot)].entries()) {
       const slot = pod.slots[at];
-      const number = `Connection ${at + 1}`;
+      const held = Boolean(slot) && slot.tone !== "free";
       node.slot = slot;
       node.index = first + at;
-      node.words = slot ? `held ${slot.label || formatSeconds(slot.held)} by ${slot.by}` : "free";
-      setAttribute(node, "data-tone", slot ? slot.tone ?? "good" : "free");
-      setText(node.label, slot ? slot.label : fit.each >= 40 ? "free" : "");
-      const hint = onPress && slot ? ". Press to give it back" : "";
-      setAttribute(node, "aria-label", `${number}: ${node.words}${hint}`);
-      if (onPress) node.disabled = !slot;
+      node.words = held ? `held ${slot.label || formatSeconds(slot.held)} by ${slot.by}` : "free";
+      setAttribute(node, "data-tone", slot?.tone ?? (held ? "good" : "free"));
+      setText(node.label, slot?.label ?? (fit.each >= 40 ? "free" : ""));
+      setText(node.detail, fit.h >= 50 ? slot?.detail : "");
+      const hint = onPress && held ? ". Press to give it back" : "";
+      setAttribute(node, "aria-label", `Connection ${at + 1}: ${node.words}${hint}`);
+      if (onPress) node.disabled = !held;
     }
   }
 
@@ -327,7 +332,7 @@ function waitingPart({ height = 144 } = {}) {
     setText(title, count ? `Waiting, ${formatNumber(count)}` : "Waiting, none");
     drawDots(count, waits, limit);
     const of = limit ? ` of ${formatNumber(limit)} s` : "";
-    setText(longest, count ? `longest ${formatSeconds(oldest).replace(of ? / s$/ : "", "")}${of}` : of && `limit ${formatSeconds(limit)}`);
+    setText(longest, count ? `longest ${formatSeconds(oldest).replace(of ? / s$/ : "", "")}${of}` : of && `limit ${formatNumber(limit)} s`);
     const words = `${count} waiting, the longest for ${formatSeconds(oldest)}${of}`;
     setAttribute(dots, "aria-label", count ? words : "Nobody is waiting");
     drawRefused(waiting.refused ?? 0);

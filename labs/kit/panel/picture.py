@@ -22,7 +22,15 @@ TONES = {
 FILLS = {"good": GOOD, "bad": BAD, "main": MAIN, "quiet": EDGE}
 STROKES = {"good": GOOD, "bad": BAD, "main": MAIN, "quiet": QUIET}
 FONTS = ["Inter", "Segoe UI", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans"]
-SLOT_SIZES = [(34, 8, 62, 9.0), (26, 6, 46, 8.5), (22, 5, 38, 8.0), (18, 4, 29, 7.0), (14, 3, 22, 6.0), (11, 3, 8, 0)]
+SLOT_SIZES = [
+    (54, 10, 100, 11.0),
+    (34, 8, 62, 9.0),
+    (26, 6, 46, 8.5),
+    (22, 5, 38, 8.0),
+    (18, 4, 29, 7.0),
+    (14, 3, 22, 6.0),
+    (11, 3, 8, 0),
+]
 Box = tuple[float, float, float, float]  # left, top, width, height
 SCALE = 110.0  # browser pixels an inch of the picture
 
@@ -74,7 +82,7 @@ class Drawing:
         self.left = 300.0 if self.controls else 24.0
         self.charts = self.snapshot.get("charts") or []
         facts = self.snapshot.get("facts")
-        middle = 52 + 46 + (218 if self.snapshot.get("pool") or self.snapshot.get("waiting") else 0)
+        middle = 52 + 46 + (236 if self.snapshot.get("pool") or self.snapshot.get("waiting") else 0)
         column = 84 + sum(62 if spec["kind"] == "choice" else 46 for spec in self.controls)
         self.high = max(middle + (168 if self.charts else 0) + (34 if facts else 12), column)
         self.figure = Figure(figsize=(picture.width, self.high / SCALE), facecolor="white")
@@ -163,7 +171,7 @@ class Drawing:
         self.text(256, y, shown, weight=600, ha="right")
         self.rule(24, y + 14, 232, LINE, 2.6)
         self.rule(24, y + 14, 232 * share, MAIN, 2.6)
-        self.dot(24 + 232 * share, y + 14, 7, facecolor="white", edgecolor=MAIN, linewidth=1.5)
+        self.dot(24 + 232 * share, y + 14, 7, facecolor="white", edgecolor=MAIN, linewidth=1.5, zorder=3)
 
     def pool(self) -> None:
         """Draw the pool, slot by slot."""
@@ -184,17 +192,18 @@ class Drawing:
 
     def slots(self, slots: list[Any], x: float, y: float, wide: float) -> None:
         """Draw one pod's slots in a box ``wide`` pixels wide."""
-        high, gap, columns, across, size = fit_slots(len(slots), wide, 300 - y)
+        high, gap, columns, across, size = fit_slots(len(slots), wide, 312 - y)
         for at, slot in enumerate(slots):
             left, top = x + at % columns * (across + gap), y + at // columns * (high + gap)
-            bad = bool(slot) and slot.get("tone") == "bad"
-            fill = "white" if not slot else BAD_SOLID if bad else GOOD
-            self.box(left, top, across, high, facecolor=fill, edgecolor=fill if slot else EDGE)
-            words = slot["label"] if slot else "free"
-            if size and (slot or across >= 40):
-                colour = QUIET if not slot else "white" if bad else ON_GOOD
-                more = {"ha": "center", "va": "center_baseline", "weight": 600 if bad else 400}
-                self.text(left + across / 2, top + high / 2 + size / 3, words, size, colour, **more)
+            held = bool(slot) and slot.get("tone") != "free"
+            bad = held and slot.get("tone") == "bad"
+            fill = "white" if not held else BAD_SOLID if bad else GOOD
+            self.box(left, top, across, high, facecolor=fill, edgecolor=fill if held else EDGE)
+            words = slot["label"] if held else "free"
+            if size and (held or across >= 40):
+                colour = QUIET if not held else "white" if bad else ON_GOOD
+                more = {"ha": "center", "weight": 600 if bad else 400}
+                self.text(left + across / 2, top + high / 2 + size * 0.46, words, size, colour, **more)
 
     def waiting(self) -> None:
         """Draw the line, a dot a request, and what was refused."""
@@ -204,19 +213,20 @@ class Drawing:
         x, count, limit = self.wide - 204, waiting.get("count", 0), waiting.get("limit") or 0
         self.text(x, 82, f"Waiting, {count:,}" if count else "Waiting, none", weight=600)
         waits = sorted(waiting.get("waits") or [], reverse=True)
-        pitch = next((p for p in (18, 16, 14, 12, 10, 8, 7) if (180 // p) * (126 // p) >= count), 7)
+        longest = f"longest {waiting.get('longest') or 0:,.0f} of {limit:g} s" if count else f"limit {limit:g} s"
+        self.text(x + 180, 82, longest, 8.5, QUIET, ha="right")
+        pitch = next((p for p in (18, 16, 14, 12, 10, 8, 7) if (180 // p) * (144 // p) >= count), 7)
         across = int(180 // pitch)
-        for at in range(min(count, across * int(126 // pitch))):
+        for at in range(min(count, across * int(144 // pitch))):
             share = min(1.0, waits[min(at, len(waits) - 1)] / limit) if waits and limit else 1.0
             place = x + at % across * pitch + pitch / 3, 96 + at // across * pitch + pitch / 3
             self.dot(*place, pitch / 3, facecolor=MAIN, alpha=0.25 + 0.75 * share)
-        if count:
-            self.text(x, 244, f"longest wait {waiting.get('longest', 0):,.0f} s of {limit:g}", 8.5, QUIET)
         refused = waiting.get("refused") or 0
-        for at in range(min(refused, 7)):
-            self.dot(x + 6 + at * 16, 266, 5, facecolor="none", edgecolor=BAD, linewidth=1.4)
-        if refused:
-            self.text(x + 6 + min(refused, 7) * 16, 270, f"{refused:,} × 503", 8.5, BAD, weight=600)
+        words = f"Refused with 503, {refused:,}" if refused else "Refused with 503, none"
+        self.text(x, 258, words, 9, BAD if refused else QUIET, weight=600 if refused else 400)
+        for at in range(min(refused, 20)):
+            place = x + 6 + at % 10 * 18, 276 + at // 10 * 18
+            self.dot(*place, 5, facecolor="none", edgecolor=BAD, linewidth=1.4)
 
     def all_charts(self, top: float) -> None:
         """Draw the charts side by side below the pool."""
@@ -241,13 +251,10 @@ class Drawing:
         for each, series in zip(values, chart["series"], strict=True):
             tone = series.get("tone", "good")
             axes.bar(np.arange(count) + 0.5, each, 0.86, base, color=FILLS[tone], linewidth=0)
-            thick = np.convolve(each, np.ones(max(1, count // 6)) / max(1, count // 6), "same")
-            if count and thick.max() > 0.2 * top:
-                first = series is chart["series"][0]
-                at = int(np.argmax(thick >= 0.98 * thick.max())) if first else int(thick.argmax())
-                at = int(np.clip(at, count * 0.12, count * 0.88))
+            at = roomy(each, top, len(series["name"]) * 6.2 + 4, box[2], series is not chart["series"][0])
+            if at is not None:
                 colour = "white" if tone in {"bad", "main"} else ON_GOOD
-                self.text(at, base[at] + each[at] / 2, series["name"], 8.5, colour, axes=axes, ha="center")
+                self.text(at, base[int(at)] + each[int(at)] / 2, series["name"], 8.5, colour, axes=axes, ha="center")
             base = base + each
         self.around(chart, box, count)
 
@@ -315,6 +322,16 @@ class Drawing:
         self.text(self.left, self.high - 14, words, 8.5, QUIET)
 
 
+def roomy(values: Any, top: float, label: float, wide: float, from_right: bool) -> float | None:
+    """Return where, in columns, a label of ``label`` pixels has room inside a band of bars; None if nowhere."""
+    columns = math.ceil(label / wide * max(1, len(values)))
+    thin = [min(values[start : start + columns]) for start in range(len(values) - columns + 1)]
+    if not thin or max(thin) < 0.17 * top:
+        return None
+    enough = [start for start, thickness in enumerate(thin) if thickness >= 0.85 * max(thin)]
+    return (enough[-1] if from_right else enough[0]) + columns / 2
+
+
 @cache
 def installed_fonts() -> list[str]:
     """Return those of our fonts that this machine has: matplotlib complains about every one it has not."""
@@ -324,12 +341,19 @@ def installed_fonts() -> list[str]:
     return [name for name in FONTS if name in there][:1] or ["DejaVu Sans"]
 
 
+def even_columns(count: int, fewest: int, comfortable: int) -> int:
+    """Return as many columns as are comfortable, or a few less when the last row is then full."""
+    most = max(fewest, min(count, comfortable), 1)
+    even = (columns for columns in range(most, max(fewest, math.ceil(most * 0.6)) - 1, -1) if count % columns == 0)
+    return next(even, most)
+
+
 def fit_slots(count: int, wide: float, high: float) -> tuple[float, float, int, float, float]:
     """Return height, gap, columns, width and label size of the largest slots of which ``count`` fit in a box."""
     for each, gap, narrowest, size in SLOT_SIZES:
         rows = max(1, int((high + gap) // (each + gap)))
-        columns = max(math.ceil(count / rows), min(count, int((wide + gap) // (max(narrowest, 76) + gap))), 1)
-        across = min(110.0, (wide - gap * (columns - 1)) / columns)
+        columns = even_columns(count, math.ceil(count / rows), int((wide + gap) // (max(narrowest, 76) + gap)))
+        across = min(each * 2.2 + 36, (wide - gap * (columns - 1)) / columns)
         if across >= narrowest:
             return each, gap, columns, across, size
     return 6, 2, max(1, int(wide // 8)), 6, 0
