@@ -88,7 +88,7 @@ class _Outage:
     def play(self) -> None:
         """Run the minute: readers arrive at random, posts keep what they get, a look every second."""
         self.say("mark", 30.0, label="post")
-        self.say("fleet", 0.0, name="pod-1", event="started", pid=11)
+        self.say("fleet", 0.0, name="api-1", event="started", pid=11)
         events = [(at, 0, "post") for at in self.posts]
         at = 0.0
         while (at := at + self.luck.expovariate(self.rate)) < self.seconds:
@@ -117,7 +117,7 @@ class _Outage:
                 "attempt": 1,
                 "status": status,
                 "outcome": outcome,
-                "pod": "pod-1",
+                "pod": "api-1",
             }
         )
 
@@ -145,7 +145,7 @@ class _Outage:
                 {
                     "kind": "hold",
                     "at": STARTED + at / SPEED,
-                    "pod": "pod-1",
+                    "pod": "api-1",
                     "slot": busy,
                     "by": FEED,
                     "waited": 0.0,
@@ -183,7 +183,7 @@ class _Outage:
         self.say(
             "pool",
             at,
-            pod="pod-1",
+            pod="api-1",
             size=SIZE,
             max_overflow=0,
             slots=slots,
@@ -193,7 +193,7 @@ class _Outage:
         self.say(
             "process",
             at,
-            name="pod-1",
+            name="api-1",
             pid=11,
             cpu=0.15 + 0.03 * in_use + self.luck.random() * 0.05,
             rss=61_000_000 + 90_000 * int(at),
@@ -208,7 +208,7 @@ class _Outage:
             rows=[
                 {
                     "pid": 100 + n,
-                    "application_name": "pod-1",
+                    "application_name": "api-1",
                     "state": "idle in transaction",
                     "state_age": 0.004,
                     "transaction_age": 3.0,
@@ -237,7 +237,7 @@ class _Outage:
         self.say(
             "statements",
             at,
-            pod="pod-1",
+            pod="api-1",
             rows=[
                 {
                     "text": "SELECT device_tokens.token\nFROM device_tokens WHERE user_id = %(user)s LIMIT 1",
@@ -293,7 +293,7 @@ class _Spans:
         root = self.open(
             POST, at, kind=SpanKind.SERVER, http__method="POST", http__route="/api/v1/posts/create", labs__cut_off=True
         )
-        held = self.open("connection held", at + 0.02, root, labs__by=POST, labs__cut_off=True)
+        held = self.open("connection held", at + 0.02, root, labs__cut_off=True)
         self.query(
             "INSERT INTO posts (author_id, content) VALUES (%(author)s, %(content)s) RETURNING posts.id",
             at + 0.03,
@@ -327,7 +327,7 @@ class _Spans:
 
     def feed(self, at: float) -> None:
         root = self.open(FEED, at, kind=SpanKind.SERVER, http__method="GET", http__route="/api/v1/feed")
-        held = self.open("connection held", at + 0.001, root, labs__by=FEED)
+        held = self.open("connection held", at + 0.001, root)
         self.query("SELECT posts.id FROM posts ORDER BY id DESC LIMIT 20", at + 0.002, 0.004, root)
         held.end(_ns(at + 0.007))
         root.end(_ns(at + 0.009))
@@ -367,7 +367,7 @@ class _Exported:
     """A tracer whose spans end up as OTLP bodies."""
 
     def __init__(self) -> None:
-        provider = TracerProvider(resource=Resource.create({"service.name": "pod-1"}))
+        provider = TracerProvider(resource=Resource.create({"service.name": "api-1"}))
         self.memory = InMemorySpanExporter()
         provider.add_span_processor(SimpleSpanProcessor(self.memory))
         self.maker = _Spans(provider.get_tracer("synthetic"))

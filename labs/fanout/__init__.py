@@ -9,17 +9,36 @@ Mobile API".
     retried.verdict()
 """
 
-from labs.fanout.comparisons import beside_published, hypotheses, ladder
-from labs.fanout.experiment import prepare, run
-from labs.fanout.knobs import Knobs
-from labs.fanout.live import panel, play
-from labs.fanout.meet import diagram, diff, follower_chart, show
-from labs.fanout.outcome import Outcome
-from labs.fanout.published import arithmetic, timeline
-from labs.fanout.sweep import sweep
-from labs.fanout.work import take_to_work
-from labs.kit.ask import ask
-from labs.kit.prose import say
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labs.fanout.comparisons import beside_published, hypotheses, ladder
+    from labs.fanout.experiment import prepare, run
+    from labs.fanout.knobs import Knobs
+    from labs.fanout.live import panel, play
+    from labs.fanout.meet import diagram, diff, follower_chart, show
+    from labs.fanout.outcome import Outcome
+    from labs.fanout.published import arithmetic, timeline
+    from labs.fanout.sweep import sweep
+    from labs.fanout.work import take_to_work
+    from labs.kit.ask import ask
+    from labs.kit.prose import say
+
+_HOMES = {
+    "labs.fanout.comparisons": ("beside_published", "hypotheses", "ladder"),
+    "labs.fanout.experiment": ("prepare", "run"),
+    "labs.fanout.knobs": ("Knobs",),
+    "labs.fanout.live": ("panel", "play"),
+    "labs.fanout.meet": ("diagram", "diff", "follower_chart", "show"),
+    "labs.fanout.outcome": ("Outcome",),
+    "labs.fanout.published": ("arithmetic", "timeline"),
+    "labs.fanout.sweep": ("sweep",),
+    "labs.fanout.work": ("take_to_work",),
+    "labs.kit.ask": ("ask",),
+    "labs.kit.prose": ("say",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Knobs",
@@ -42,3 +61,17 @@ __all__ = [
     "take_to_work",
     "timeline",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for.
+
+    The pods import the steps from this package too; they must not load charts and widgets for it.
+    """
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

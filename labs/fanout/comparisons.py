@@ -11,7 +11,6 @@ from labs.kit import charts
 from labs.kit.table import Table, count, percent, seconds
 from labs.kit.verdict import Fact, Verdict
 
-
 RELEASE_EARLY = 2
 
 

@@ -14,13 +14,15 @@ from labs import stack
 from labs.fanout import dataset
 from labs.fanout.knobs import Knobs
 from labs.fanout.outcome import Outcome
+from labs.fanout.steps import step_of
 from labs.fanout.system import System
 from labs.kit import live_now
 from labs.kit.progress import Progress
 from labs.kit.servers import table as servers_table
 
 LEAD_IN = 1.0  # wall seconds of ordinary traffic before the post
-SETTLE = 30.0  # wall seconds, at most, that a run waits for the last notification of a fan-out that ends
+SETTLE = 30.0  # wall seconds, at most, that a run waits for what must come: the last connection, the last push
+CONSEQUENCES = 22.0  # incident seconds that an outage must last before a run may judge it
 
 
 def run(**knobs: Any) -> Outcome:
@@ -49,6 +51,8 @@ def _script(system: System, progress: Progress) -> Outcome:
         _wait_until(system, at, progress)
         act()
     _wait_until(system, knobs.seconds, progress)
+    if _takes_every_connection(knobs, posted_at):
+        _unfold(system, progress)
     if system.step.finishes and knobs.posts:
         _settle(system, progress)
     progress.say("reading the recording")
@@ -63,6 +67,36 @@ def _wait_until(system: System, at: float, progress: Progress) -> None:
         progress.at(passed / system.knobs.seconds, f"{system.clock.label(passed)} in the incident")
         time.sleep(min(left, 0.2))
         system.check()
+
+
+def _takes_every_connection(knobs: Knobs, posted_at: float) -> bool:
+    """Whether these knobs must end with every connection held by the post, on any machine, within the run.
+
+    The first steps keep a connection for each press or repetition of Post until the loop over the followers is over,
+    which takes far longer than a run; so it is a matter of counting.
+    """
+    loop = knobs.followers * knobs.fcm_latency_ms / 1000
+    if not step_of(knobs.step).holds_connection or not knobs.posts or loop < 2 * knobs.seconds:
+        return False
+    missing = knobs.pool_size * knobs.pods - knobs.posts
+    if missing <= 0:
+        return True
+    started = max(posted_at, knobs.restart_at_s or 0.0)
+    return knobs.client_retries and started + missing * knobs.client_timeout_s / knobs.posts < knobs.seconds
+
+
+def _unfold(system: System, progress: Progress) -> None:
+    """On a slow machine the last connection may go later than it should: wait for it, then for its consequences."""
+    progress.say("waiting for the last connection to go")
+    until = time.monotonic() + SETTLE
+    while system.connections_held_by_posts() < system.knobs.pool_size * system.knobs.pods:
+        if time.monotonic() > until:
+            return
+        time.sleep(0.1)
+        system.check()
+    full_for = system.clock.incident(time.time() - system.full_since)
+    if full_for < CONSEQUENCES:
+        _wait_until(system, system.clock.since_start(time.time()) + CONSEQUENCES - full_for, progress)
 
 
 def _settle(system: System, progress: Progress) -> None:

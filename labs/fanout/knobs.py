@@ -18,7 +18,7 @@ class Knobs(KnobsBase):
     fcm_latency_ms: float = number(45, 0, 5_000, "ms", "the push service answers one call in")
     db_latency_ms: float = number(6, 0, 500, "ms", "added to every statement's round trip")
     pool_timeout_s: float = number(30, 0.5, 300, "s", "a request waits this long for a connection, then fails")
-    client_timeout_s: float = number(3, 0.5, 300, "s", "the author's phone waits this long for its answer")
+    client_timeout_s: float = number(2, 0.5, 300, "s", "the author's phone waits this long for its answer")
     client_retries: bool = switch(True, "after that it sends the post again, until it is answered")
     request_rate: float = number(6, 0, 20, "requests/s", "readers opening feeds and comments")
     open_rate: float = number(0, 0, 1, "share", "pushes whose receiver opens the app at once")
@@ -30,7 +30,7 @@ class Knobs(KnobsBase):
     restart_at_s: float | None = number(None, 1, 3_600, "s", "when on-call restarts the pods, if at all")
     trace: bool = switch(True, "whether requests are traced")
     speed: float = number(10, 1, 20, "", "incident seconds in one of yours")
-    seconds: float = number(120, 5, 600, "s", "how long the run lasts, in incident seconds")
+    seconds: float = number(95, 5, 600, "s", "how long the run lasts, in incident seconds")
     seed: int = whole(1, 0, 2**31 - 1, "", "seed of the users' arrivals")
 
     def __post_init__(self) -> None:

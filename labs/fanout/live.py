@@ -145,8 +145,8 @@ class View:
         return self.knobs.threads * self.knobs.pods
 
     def _lately(self, what: str) -> int:
-        """How many requests were due, ok or failed in the last two seconds on the wall."""
-        return sum(bucket[what] for bucket in self.buckets if bucket["at"] > self.now - 2.25)
+        """How many requests were due, ok or failed in the last second on the wall."""
+        return sum(bucket[what] for bucket in self.buckets if bucket["at"] > self.now - 1.25)
 
     # -- words ----------------------------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class View:
 
     @property
     def _down(self) -> bool:
-        """Nobody has been answered for two seconds on the wall, although people ask."""
+        """Nobody has been answered for a second on the wall, although people ask."""
         return self._lately("due") > 0 and self._lately("ok") == 0 and (bool(self._waits) or self._stuck)
 
     @property
@@ -189,7 +189,7 @@ class View:
         return [
             {"label": "phones reached", "value": f"{count(pushes.get('devices', 0))} of {count(self.knobs.followers)}"},
             {"label": "sent twice or more", "value": count(pushes.get("duplicates", 0))},
-            {"label": "the author gave up", "value": _times(attempts)},
+            {"label": "given up by the phone", "value": _times(attempts)},
             {"label": "threads at work", "value": f"{self._busy_threads} of {self._all_threads}"},
         ]
 
@@ -226,7 +226,7 @@ class View:
                 {"name": "answered", "tone": "good", "values": _padded(answered)},
                 {"name": "failed", "tone": "bad", "values": _padded(failed)},
             ],
-            "limit": max(2 * self.knobs.request_rate, 1.0),
+            "limit": max([2 * self.knobs.request_rate, 1.0, *map(sum, zip(answered, failed, strict=True))]),
             **self._axis(),
         }
 

@@ -12,6 +12,7 @@ class Step:
 
     ``module``: import path of the runnable module. ``worker``: whether a Celery worker belongs to it. ``finishes``:
     whether its fan-out to 45,312 followers ends within minutes, so that a run can wait for the last notification.
+    ``holds_connection``: whether the request keeps its connection while it calls the push service.
     """
 
     number: int
@@ -19,6 +20,7 @@ class Step:
     module: str
     worker: bool = False
     finishes: bool = False
+    holds_connection: bool = False
 
     def load(self) -> ModuleType:
         """Import and return the step's module, for its source; the pods run it in processes of their own."""
@@ -26,8 +28,8 @@ class Step:
 
 
 STEPS = (
-    Step(0, "as it failed", "labs.fanout.step0_as_it_failed"),
-    Step(1, "bulk query", "labs.fanout.step1_bulk_tokens"),
+    Step(0, "as it failed", "labs.fanout.step0_as_it_failed", holds_connection=True),
+    Step(1, "bulk query", "labs.fanout.step1_bulk_tokens", holds_connection=True),
     Step(2, "release early", "labs.fanout.step2_release_early"),
     Step(3, "hand off", "labs.fanout.step3_hand_off", worker=True),
     Step(4, "published fix", "labs.fanout.step4_published_fix", worker=True, finishes=True),

@@ -16,7 +16,7 @@ from labs.fanout import dataset
 from labs.fanout.knobs import Knobs
 from labs.fanout.steps import Step, step_of
 from labs.fcm import Admin
-from labs.kit import control
+from labs.kit import control, server_statements
 from labs.kit.clock import Clock
 from labs.kit.fleet import Fleet, free_port
 from labs.kit.recorder import Recorder
@@ -29,6 +29,7 @@ START_OF_DAY = "15:20:50"  # the post goes out ten incident seconds later, at 15
 READERS = 8
 READER_PATIENCE = 60.0  # incident seconds a phone's HTTP client waits by default before it gives up
 QUEUE = "fanout"
+SERVER_STATEMENTS = "server_statements.json"
 FOR_EVER = 3600.0  # wall seconds: longer than any run
 WARM_UP = 30.0  # wall seconds, at most, until a first post has been through every part
 JWT_SECRET = "live-postmortems-run-on-loopback-only"
@@ -58,6 +59,7 @@ class System:
         self._headers: dict[str, list[dict[str, str]]] = {}
         self._ports: list[int] = []
         self.started = False
+        self.full_since = 0.0  # wall time of the youngest hold, as of the last look
         self._closed = False
         self.recorder = Recorder(
             self.run_dir,
@@ -100,12 +102,14 @@ class System:
         self.recorder.describe("fanout", self.knobs.as_dict(), START_OF_DAY, self.clock.started)
         self._write_traffic_control()
         self.fleet.start("traffic", "labs.kit.traffic", [self._traffic_control])
+        server_statements.start(self.stack.postgres.url)
         self.started = True
         self.say("running")
 
     def finish(self) -> Recording:
         """End the run: let the pods hand over their traces, stop everything, return what was observed."""
         self.recorder.end()
+        server_statements.save(self.stack.postgres.url, self.run_dir / SERVER_STATEMENTS)
         self.fleet.stop("traffic")
         self.fleet.finish(timeout=20)
         self.close()
@@ -188,6 +192,13 @@ class System:
         del self._ports[self.knobs.pods :]
         self._start_step()
 
+    def connections_held_by_posts(self) -> int:
+        """Return how many connections the route that creates posts holds now, all pods together."""
+        pods = self.recorder.live()["pods"]
+        taken = [slot for pod in pods for slot in pod["slots"] if slot and slot["by"] == f"POST {CREATE_PATH}"]
+        self.full_since = max((slot["since"] for slot in taken), default=time.time())
+        return len(taken)
+
     def check(self) -> None:
         """Raise StackError, naming the server and the remedy, if one of the servers has died."""
         servers = current()
@@ -219,6 +230,8 @@ class System:
 
     def _start_worker(self) -> None:
         arguments = ["--queues", QUEUE, "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        # The beat sends the periodic task, where the step has one; its schedule file belongs to the run.
+        arguments += ["--beat", "--schedule", self.run_dir / "beat"]
         app = f"{self.step.module}:celery_app"
         self.fleet.celery("worker", app, self.knobs.workers, self._app_env(), args=arguments)
 

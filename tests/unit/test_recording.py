@@ -184,7 +184,7 @@ def test_what_postgres_and_the_others_saw_is_in_columns(outage):
     assert outage.postgres.max_connections[0] == 200
     assert outage.postgres.rows[-1][0]["state_age"] == pytest.approx(0.04)
     assert outage.redis.queues[0] == {"fanout": 0}
-    assert set(outage.processes.name) == {"pod-1", "traffic"}
+    assert set(outage.processes.name) == {"api-1", "traffic"}
     assert outage.fcm.accepted[-1] > 0
     assert np.isnan(outage.fcm.first_accepted_at[0])
     assert outage.fcm.first_accepted_at[-1] == pytest.approx(30.5)
