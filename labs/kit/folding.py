@@ -118,7 +118,7 @@ def _tail(path: str, width: int = 28) -> str:
 def describe(span: Span) -> tuple[str, str, str]:
     """Return a span's label, its detail and its kind."""
     if span.name in {HELD, WAIT}:
-        return span.name, str(span.attributes.get("labs.by", "")), "held" if span.name == HELD else "wait"
+        return span.name, "", "held" if span.name == HELD else "wait"
     statement = statement_of(span.attributes)
     if statement:
         return statement, statement, "database"

@@ -207,7 +207,8 @@ class Recording:
     @cached_property
     def traces(self) -> Traces:
         """The requests as traces; decoded when first asked for."""
-        return Traces.open(self.folder / "traces.otlp", self.clock)
+        held_by = {hold["at"]: hold.get("by") or "" for hold in self._events.get("hold", [])}
+        return Traces.open(self.folder / "traces.otlp", self.clock, held_by)
 
 
 def _read_events(path: Path) -> dict[str, list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ seconds since the run's start.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -175,14 +175,18 @@ class Traces(Sequence[Trace]):
         self._chosen = chosen
 
     @classmethod
-    def open(cls, path: Path, clock: Clock) -> Self:
+    def open(cls, path: Path, clock: Clock, held_by: Mapping[float, str] | None = None) -> Self:
         """Decode the OTLP file at ``path``; no traces where there is no file."""
-        return cls.of(otlp.read(path), clock)
+        return cls.of(otlp.read(path), clock, held_by)
 
     @classmethod
-    def of(cls, table: otlp.SpanTable, clock: Clock) -> Self:
-        """Group a table of spans into traces."""
-        store = _Store(table, clock)
+    def of(cls, table: otlp.SpanTable, clock: Clock, held_by: Mapping[float, str] | None = None) -> Self:
+        """Group a table of spans into traces.
+
+        ``held_by``: who checked out a connection at which wall time (seconds since the epoch). It names a request whose
+        process was killed before its root span could be sent.
+        """
+        store = _Store(table, clock, held_by or {})
         return cls(store, np.argsort(store.start, kind="stable"))
 
     def __len__(self) -> int:
@@ -261,8 +265,9 @@ class Traces(Sequence[Trace]):
 class _Store:
     """The spans of a run, grouped by trace. All per-trace arrays have shape (traces,)."""
 
-    def __init__(self, table: otlp.SpanTable, clock: Clock) -> None:
+    def __init__(self, table: otlp.SpanTable, clock: Clock, held_by: Mapping[float, str]) -> None:
         self.table = table
+        self._held_by = {int(since * 1e9): name for since, name in held_by.items()}
         self.clock = clock
         self._keys: dict[tuple[int, int], tuple[str, ...]] = {}
         traces = len(table.trace_ids)
@@ -307,11 +312,8 @@ class _Store:
         position = self.root[index]
         if position >= 0:
             return self.table.names[self.table.name[position]]
-        for row in self.rows_of(index):
-            named = self.table.attribute_sets[self.table.attributes[row]].get("labs.by")
-            if named:
-                return named
-        return UNKNOWN_ROOT
+        checkouts = (self._held_by.get(int(self.table.start[row])) for row in self.rows_of(index))
+        return next(filter(None, checkouts), UNKNOWN_ROOT)
 
     def key(self, position: int) -> tuple[str, ...]:
         """Spans with one name and one attribute set have one key, so it is made once for each pair."""

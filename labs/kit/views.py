@@ -30,7 +30,6 @@ from labs.kit.style import (
 )
 from labs.kit.table import count
 
-
 _WORTH_SAYING = 3.0  # seconds: whoever was due later than this before the end has not waited long in any run
 
 
