@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ from labs import PROJECT
 LISTS = {"workbook": Path("requirements.txt"), "development": Path("tests/requirements.txt")}
 ROOM_NEEDED = 1_500_000_000  # bytes: the environment takes about 900 MB, and pip unpacks beside it
 NEWS_SECONDS = 3.0
+UNPACKING_SECONDS = 10.0
+BEGAN = "LABS_BEGAN"  # hands the moment the command began to the Python that takes over, and to nobody else
+_HANDED_OVER = os.environ.pop(BEGAN, None)
 
 # What another environment may have left behind for its own Python and would mislead ours.
 FOREIGN = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
@@ -134,17 +138,23 @@ class Environment:
             env=_clean_environment(),
             cwd=self.project,
         ) as pip:
+            done = threading.Event()
             try:
                 for line in pip.stdout:
                     said.append(line)
                     if line.startswith("Installing collected packages"):
                         self._unfinished.touch()
                         say("Unpacking")
-                    elif found := re.match(r"\s*(?:Collecting|Downloading|Using cached) ([\w.\-]+)", line):
+                        threading.Thread(target=_still_unpacking, args=(say, done), daemon=True).start()
+                    elif found := re.match(
+                        r"\s*(?:Collecting|Downloading|Using cached) ([\w.]+(?:-[A-Za-z]\w*)*)", line
+                    ):
                         say.now_and_then(f"  {found[1]}")
             except BaseException:
                 pip.terminate()
                 raise
+            finally:
+                done.set()
         return pip.returncode, "".join(said)
 
     def _find_the_package(self) -> None:
@@ -153,20 +163,27 @@ class Environment:
             (packages / "labs.pth").write_text(f"{self.project}\n", encoding="utf-8")
 
 
+def _still_unpacking(say: "Progress", done: threading.Event) -> None:
+    """Pip is silent while it unpacks; a reader should not be."""
+    while not done.wait(UNPACKING_SECONDS):
+        say("  still unpacking")
+
+
 class Progress:
-    """Plain lines with the seconds since the start."""
+    """Plain lines with the seconds since the command began, before the environment's Python took over included."""
 
     def __init__(self) -> None:
-        self._began = self._last = time.monotonic()
+        self._last = time.time()
+        self._began = float(_HANDED_OVER or self._last)
 
     def __call__(self, line: str) -> None:
         """Print ``line``."""
-        self._last = time.monotonic()
+        self._last = time.time()
         print(f"[{self._last - self._began:4.0f} s] {line}", flush=True)
 
     def now_and_then(self, line: str) -> None:
         """Print ``line`` unless something was printed a moment ago."""
-        if time.monotonic() - self._last > NEWS_SECONDS:
+        if time.time() - self._last > NEWS_SECONDS:
             self(line)
 
 
@@ -179,13 +196,14 @@ def enter(arguments: Sequence[str], development: bool) -> None:
         _need_packages()
         return
     environment = Environment()
+    began = time.time()
     if not environment.complete(development):
         with _alone(environment.project):
             if not environment.complete(development):
                 say = Progress()
                 environment.make(development, say)
                 say("The environment is ready")
-    _become(environment, arguments)
+    _become(environment, arguments, {BEGAN: str(began)})
 
 
 def enter_if_ready(arguments: Sequence[str]) -> bool:
@@ -195,15 +213,15 @@ def enter_if_ready(arguments: Sequence[str]) -> bool:
     environment = Environment()
     if not environment.entered and not environment.usable():
         return False
-    _become(environment, arguments)
+    _become(environment, arguments, {})
     return True
 
 
-def _become(environment: Environment, arguments: Sequence[str]) -> None:
+def _become(environment: Environment, arguments: Sequence[str], more: dict[str, str]) -> None:
     if environment.entered:
         return
     sys.stdout.flush()
-    variables = {**_clean_environment(), "PYTHONPATH": str(environment.project)}
+    variables = {**_clean_environment(), "PYTHONPATH": str(environment.project), **more}
     try:
         os.execve(environment.python, [str(environment.python), "-m", "labs", *arguments], variables)
     except OSError as error:

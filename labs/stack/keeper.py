@@ -60,6 +60,7 @@ class Keeper:
         self.leases: dict[object, dict[str, float] | None] = {}
         self.adopted: dict[object, list[dict[str, float]]] = {}
         self.stopping = asyncio.Event()
+        self.ending = False
         self.stopped = asyncio.Event()
         self._resetting = asyncio.Lock()
         self._file = files.folder(home) / "keeper.json"
@@ -78,6 +79,7 @@ class Keeper:
             starter.close()
             await self._until_unwanted()
         finally:
+            self.ending = True
             if listener is not None:
                 listener.close()
             with contextlib.suppress(OSError):
@@ -119,13 +121,16 @@ class Keeper:
             if not secrets.compare_digest(str(asked.get("token", "")), self.token):
                 return
             await self._serve(asked, reader, writer)
-        except (OSError, ValueError, AttributeError):
-            return
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return  # whoever it was speaks another language, or has gone
         finally:
             writer.close()
 
     async def _serve(self, asked: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        match asked.get("ask"):
+        what = asked.get("ask")
+        if self.ending and what != "stop":
+            return  # no answer means: there is no keeper, start one
+        match what:
             case "status":
                 await self._reply(writer)
             case "reset":
