@@ -108,8 +108,8 @@ class Launcher:
         """Run ``python -m module args`` in a fork of the warmed parent, in a process group of its own.
 
         ``env`` is the whole environment (this process' own by default). ``started`` is called as soon as the process
-        has an id, ``ended`` after that, from another thread, when it has ended. Raises LaunchError when there is no answer within ``timeout`` wall seconds (the first
-        start waits for the libraries to load).
+        has an id, ``ended`` after that, from another thread, when it has ended. Raises LaunchError when there is no
+        answer within ``timeout`` wall seconds (the first start waits for the libraries to load).
         """
         log = Path(os.devnull) if log is None else log
         number = next(self._ids)

@@ -95,7 +95,13 @@ class Live:
                 self._take_fleet(line)
 
     def now(self) -> dict[str, Any]:
-        """Return the state as JSON-able values; see the module's contract for the keys."""
+        """Return the state as JSON-able values.
+
+        ``pods``: each pod's latest "pool" line. ``buckets``: at most 160, oldest first, with ``at`` (start, wall
+        time), ``due``, ``ok``, ``failed``, ``p50`` and ``p99`` (wall seconds, None of none). ``counts``: outcomes so
+        far, ``counts_by_who`` the same by stream. ``postgres``, ``redis``, ``fcm``: the latest sample or None.
+        ``processes``: the latest sample by name. ``marks``: ``at`` and ``label``.
+        """
         self._bucket(time.time())
         return {
             "at": time.time(),

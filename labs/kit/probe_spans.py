@@ -61,7 +61,7 @@ class Switch(Sampler):
 
 
 class Named(Resource):
-    """A resource that computes its hash once. The exporter asks for it with every span, and it costs 15 microseconds."""
+    """A resource that computes its hash once: the exporter asks for it with every span, and it costs 15 µs."""
 
     def __hash__(self) -> int:
         try:

@@ -9,13 +9,15 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 
+import psycopg
 import pytest
+import redis
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from labs.kit.fleet import free_port
 from labs.kit.live import BUCKETS, SAMPLE, Bucket, Live, percentile
 from labs.kit.recorder import Recorder, RecorderError
-from labs.kit.samplers import ProcessSampler, libpq_url
+from labs.kit.samplers import APPLICATION_NAME, ProcessSampler, libpq_url
 from tests.running import eventually, read_spans
 
 
@@ -231,6 +233,43 @@ def test_a_pod_that_is_gone_leaves_the_live_view_with_its_workers():
         live.take({"kind": "pool", "pod": pod, "at": 1.0})
     live.take({"kind": "fleet", "name": "api-1", "event": "killed", "at": 1.0, "pid": 1})
     assert [pod["pod"] for pod in live.now()["pods"]] == ["api-10"]
+
+
+def test_the_servers_are_looked_at_without_the_recorder_itself(stack, tmp_path):
+    url = stack.postgres.url
+    with (
+        redis.Redis.from_url(stack.redis.url) as queue,
+        psycopg.connect(libpq_url(url), application_name="the app") as connection,
+        Recorder(tmp_path, url, stack.redis.url, ["chores"], (stack.fcm.url, stack.project)) as recorder,
+    ):
+        queue.rpush("chores", "one", "two")
+        connection.execute("SELECT 42")
+        eventually(lambda: (recorder.live()["redis"] or {"queues": {}})["queues"].get("chores") == 2)
+        seen = eventually(lambda: recorder.live()["postgres"])
+        fcm = eventually(lambda: recorder.live()["fcm"])
+        queue.delete("chores")
+    apps = {row["application_name"]: row for row in seen["rows"]}
+    assert apps["the app"]["state"] == "idle in transaction"
+    assert apps["the app"]["query"] == "SELECT 42"
+    assert 0 <= apps["the app"]["state_age"] <= apps["the app"]["transaction_age"]
+    assert APPLICATION_NAME not in apps
+    assert seen["total"] == len(seen["rows"]) == sum(seen["by_state"].values())
+    assert seen["max_connections"] >= 20
+    assert fcm["accepted"] == 0
+    assert written(recorder, "sampler_error") == []
+
+
+def test_a_lost_connection_to_postgres_is_noted_and_made_again(stack, tmp_path):
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+    with (
+        psycopg.connect(libpq_url(stack.postgres.url), autocommit=True) as connection,
+        Recorder(tmp_path, stack.postgres.url) as recorder,
+    ):
+        eventually(lambda: recorder.live()["postgres"])
+        assert connection.execute(cut, [APPLICATION_NAME]).fetchall()
+        (error,) = eventually(lambda: written(recorder, "sampler_error"))
+        eventually(lambda: recorder.live()["postgres"]["at"] > error["at"])
+    assert error["sampler"] == "postgres"
 
 
 def test_percentiles_are_values_that_occurred():
