@@ -3,6 +3,8 @@
 const QUIET_BEFORE_SENDING = 120; // ms after the last movement of a slider
 const LONGEST_BEFORE_SENDING = 400; // ms, so that the system follows a long drag
 
+const SILENCE = 6000; // ms without news after which the kernel is taken to be gone
+
 let radioGroups = 0;
 
 // What each control shares: sending a change when the reader pauses, and following the kernel otherwise.
@@ -104,8 +106,9 @@ function choiceControl(model, spec) {
       element("span", { class: "lp-pill-face" }, spec.options[at].label),
     );
   });
+  const longest = Math.max(...spec.options.map((option) => option.label.length));
   const root = element(
-    "div", { class: "lp-control lp-choice", "data-inline": inline, role: "radiogroup", "aria-label": spec.label, title: spec.help || null },
+    "div", { class: "lp-control lp-choice", style: `--pill-least: ${Math.round(longest * 5.4 + 10)}px`, "data-inline": inline, role: "radiogroup", "aria-label": spec.label, title: spec.help || null },
     element("span", { class: "lp-label" }, spec.label), element("div", { class: "lp-pills" }, ...pills),
   );
   return {
@@ -185,11 +188,19 @@ function render({ model, el }) {
   el.append(root);
   const unfollow = followTheme(root);
 
+  let newsAt = performance.now();
+  const noticeOf = (state, silent) => {
+    if (state.notice) return state.notice;
+    if (state.closed) return "This panel is closed. Run its cell again to open it.";
+    return silent ? "No news from the kernel: it has been restarted or has ended. Run this cell again." : null;
+  };
+
   const ask = frameOf(() => {
     const state = model.get("state");
+    const silent = !state.closed && performance.now() - newsAt > SILENCE;
     const disabled = new Set(state.disabled ?? []);
-    setAttribute(root, "data-closed", state.closed);
-    banner.draw(state.closed ? { ...state, notice: state.notice ?? "This panel is closed. Run its cell again to open it." } : state);
+    setAttribute(root, "data-closed", state.closed || silent);
+    banner.draw({ ...state, busy: silent ? null : state.busy, notice: noticeOf(state, silent) });
     for (const control of controls) control.draw(state, Boolean(state.closed) || disabled.has(control.name));
     pool.draw(state.pool);
     waiting.draw(state.waiting);
@@ -200,10 +211,13 @@ function render({ model, el }) {
     facts.draw(state.facts);
     setAttribute(root, "data-alone", !state.pool && !wanted.length);
   });
-  model.on("change:state", ask);
+  const hear = () => { newsAt = performance.now(); ask(); };
+  const watch = setInterval(() => { if (performance.now() - newsAt > SILENCE) ask(); }, 1000);
+  model.on("change:state", hear);
   ask();
   return () => {
-    model.off("change:state", ask);
+    model.off("change:state", hear);
+    clearInterval(watch);
     ask.cancel();
     for (const part of [...controls, ...charts, pool, waiting]) part.close();
     unfollow();

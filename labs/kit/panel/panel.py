@@ -113,8 +113,9 @@ class Panel(anywidget.AnyWidget):
     def close(self) -> None:
         """Stop the panel's threads and everything its driver has started. The last drawing stays on the screen."""
         with self._publishing:
-            already, _ = self._closing.is_set(), self._closing.set()
-        if already:
+            closing_already = self._closing.is_set()
+            self._closing.set()
+        if closing_already:
             self._closed.wait(timeout=30)
             return
         self._errands.close()
@@ -193,6 +194,7 @@ class Panel(anywidget.AnyWidget):
                 "heard": dict(self._heard),
                 "notice": notice[0] if notice else None,
                 "closed": self._closing.is_set(),
+                "beat": int(time.monotonic()),  # a sign of life each second, also while nothing else changes
             }
 
     # Messages from the browser. They arrive in the kernel's thread, which must not wait: only queue here.

@@ -157,6 +157,11 @@ function fitSlots(count, width, height, sizes) {
   return null;
 }
 
+// "2,300 s" as "2300" where the slot is too narrow for more.
+function shortened(label = "", fit) {
+  return label.length * fit.font * 0.58 + 4 > fit.each ? label.replace(/ s$/, "").replace(",", "") : label;
+}
+
 // As many columns as are comfortable, or a few less when the last row is then full.
 function evenColumns(count, fewest, comfortable) {
   const most = Math.max(fewest, Math.min(count, comfortable));
@@ -259,7 +264,7 @@ function poolPart({ height = 218, onPress = null, sizes = SLOT_SIZES } = {}) {
       node.index = first + at;
       node.words = held ? `held ${slot.label || formatSeconds(slot.held)} by ${slot.by}` : "free";
       setAttribute(node, "data-tone", slot?.tone ?? (held ? "good" : "free"));
-      setText(node.label, slot?.label ?? (fit.each >= 40 ? "free" : ""));
+      setText(node.label, slot ? shortened(slot.label, fit) : fit.each >= 40 ? "free" : "");
       setText(node.detail, fit.h >= 50 ? slot?.detail : "");
       const hint = onPress && held ? ". Press to give it back" : "";
       setAttribute(node, "aria-label", `Connection ${at + 1}: ${node.words}${hint}`);

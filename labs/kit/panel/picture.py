@@ -6,6 +6,7 @@ pixels, with the origin at the top left.
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -31,6 +32,11 @@ SLOT_SIZES = [
     (14, 3, 22, 6.0),
     (11, 3, 8, 0),
 ]
+HEIGHTS: dict[str, Callable[[dict[str, Any]], float]] = {
+    "slider": lambda _: 46,
+    "choice": lambda spec: 24 + 29 * math.ceil(len(spec["options"]) / options_across(spec)),
+    "action": lambda _: 38,
+}
 Box = tuple[float, float, float, float]  # left, top, width, height
 SCALE = 110.0  # browser pixels an inch of the picture
 
@@ -76,14 +82,14 @@ class Drawing:
 
         self.fonts = installed_fonts()
         self.snapshot = picture.snapshot
-        self.controls = [spec for spec in picture.controls if spec["kind"] != "action"]
+        self.controls = picture.controls
         self.values = picture.values
         self.wide = picture.width * SCALE
         self.left = 300.0 if self.controls else 24.0
         self.charts = self.snapshot.get("charts") or []
         facts = self.snapshot.get("facts")
         middle = 52 + 46 + (236 if self.snapshot.get("pool") or self.snapshot.get("waiting") else 0)
-        column = 84 + sum(62 if spec["kind"] == "choice" else 46 for spec in self.controls)
+        column = 84 + sum(HEIGHTS[spec["kind"]](spec) for spec in self.controls)
         self.high = max(middle + (168 if self.charts else 0) + (34 if facts else 12), column)
         self.figure = Figure(figsize=(picture.width, self.high / SCALE), facecolor="white")
         self.page = self.axes(0, 0, self.wide, self.high)
@@ -149,16 +155,27 @@ class Drawing:
         """Draw where each slider and each choice stands."""
         y = 88.0
         for spec in self.controls:
-            value = self.values.get(spec["name"])
-            if spec["kind"] == "slider":
-                self.slider(spec, value, y)
-                y += 46
-            else:
-                label = next((o["label"] for o in spec["options"] if o["value"] == value), str(value))
-                self.text(24, y, spec["label"])
-                self.box(24, y + 9, 232, 26, facecolor=INK, edgecolor=INK)
-                self.text(140, y + 26, label, 8.5, "white", ha="center")
-                y += 62
+            draw = {"slider": self.slider, "choice": self.choice, "action": self.action}[spec["kind"]]
+            draw(spec, self.values.get(spec["name"]), y)
+            y += HEIGHTS[spec["kind"]](spec)
+
+    def choice(self, spec: dict[str, Any], value: str, y: float) -> None:
+        """Draw one choice with all its options."""
+        self.text(24, y, spec["label"])
+        across = options_across(spec)
+        wide = (232 - 5 * (across - 1)) / across
+        for at, option in enumerate(spec["options"]):
+            left, top = 24 + at % across * (wide + 5), y + 9 + at // across * 29
+            chosen = option["value"] == value
+            self.box(left, top, wide, 24, facecolor=INK if chosen else "white", edgecolor=INK if chosen else EDGE)
+            size = min(7.6, wide / 5.0 * 7.6 / max(1, len(option["label"])))
+            self.text(left + wide / 2, top + 15.5, option["label"], size, "white" if chosen else INK, ha="center")
+
+    def action(self, spec: dict[str, Any], _value: None, y: float) -> None:
+        """Draw one button."""
+        fill = BAD_SOLID if spec["primary"] else "white"
+        self.box(24, y - 6, 232, 30, facecolor=fill, edgecolor=fill if spec["primary"] else EDGE)
+        self.text(140, y + 13, spec["label"], 8.5, "white" if spec["primary"] else INK, weight=600, ha="center")
 
     def slider(self, spec: dict[str, Any], value: float, y: float) -> None:
         """Draw one slider."""
@@ -284,9 +301,9 @@ class Drawing:
                 last = shown[np.isfinite(shown)][-1]
                 ends.append((axes.transData.transform((0, last))[1], series["name"], STROKES[tone]))
         gap = 13 / self.high * self.figure.bbox.height
-        placed = -1e9
-        for level, name, colour in sorted(ends):
-            placed = max(level, placed + gap)
+        placed = 1e9
+        for level, name, colour in sorted(ends, reverse=True):
+            placed = min(level, placed - gap)
             self.text(x + wide + 6, self.high * (1 - placed / self.figure.bbox.height) + 4, name, 8.5, colour)
         self.around(chart, (x, y, wide, high), count)
 
@@ -320,6 +337,11 @@ class Drawing:
         """Write the figures below the charts."""
         words = "     ".join(f"{fact['label']} {fact['value']}" for fact in facts)
         self.text(self.left, self.high - 14, words, 8.5, QUIET)
+
+
+def options_across(spec: dict[str, Any]) -> int:
+    """Return how many options of a choice stand side by side."""
+    return min(3, len(spec["options"]))
 
 
 def roomy(values: Any, top: float, label: float, wide: float, from_right: bool) -> float | None:
