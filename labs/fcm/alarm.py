@@ -1,4 +1,4 @@
-"""Waiting until a given instant, to a fraction of a millisecond.
+"""Calling back at a given instant, to a fraction of a millisecond.
 
 The event loop's own timers count whole milliseconds. That is too coarse here: with time compressed tenfold, an FCM
 latency of 10 ms is 1 ms of wall time. On Linux a timer file descriptor (``man timerfd_create``) rings to within a few
@@ -12,7 +12,8 @@ import itertools
 import os
 import sys
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1
@@ -21,25 +22,33 @@ _EARLY_S = 0.00002  # what is due within this time is answered at once rather th
 
 
 class Alarm(Protocol):
-    """Something that can wait."""
+    """Something that calls back at a given instant of ``time.monotonic()``, and never before."""
 
-    async def until(self, instant: float) -> None:
-        """Wait until ``time.monotonic()`` is ``instant``; at once if that is past."""
+    def call_at(self, instant: float, call: Callable[..., None], *arguments: Any) -> None:
+        """Call ``call(*arguments)`` from the event loop at ``instant``, or soon if that is past."""
 
 
 def alarm(loop: asyncio.AbstractEventLoop) -> Alarm:
     """Return the finest alarm this platform has, for use on ``loop``."""
-    return TimerFdAlarm(loop) if sys.platform == "linux" else LoopAlarm()
+    return TimerFdAlarm(loop) if sys.platform == "linux" else LoopAlarm(loop)
+
+
+async def until(alarm: Alarm, instant: float) -> None:
+    """Wait until ``time.monotonic()`` is ``instant``."""
+    rung = asyncio.get_running_loop().create_future()
+    alarm.call_at(instant, lambda: rung.done() or rung.set_result(None))
+    await rung
 
 
 class LoopAlarm:
-    """Waits with the event loop's timers: to about a millisecond."""
+    """Rings with the event loop's timers: to about a millisecond."""
 
-    async def until(self, instant: float) -> None:
-        """Wait until ``time.monotonic()`` is ``instant``; at once if that is past."""
-        left = instant - time.monotonic()
-        if left > 0:
-            await asyncio.sleep(left)
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def call_at(self, instant: float, call: Callable[..., None], *arguments: Any) -> None:
+        """Call ``call(*arguments)`` from the event loop at ``instant``, or soon if that is past."""
+        self._loop.call_later(max(0.0, instant - time.monotonic()), call, *arguments)
 
 
 class _Timespec(ctypes.Structure):
@@ -51,7 +60,7 @@ class _Itimerspec(ctypes.Structure):
 
 
 class TimerFdAlarm:
-    """Waits with one timer descriptor, set to the earliest of all instants waited for."""
+    """Rings with one timer descriptor, set to the earliest of all instants waited for."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -59,23 +68,19 @@ class TimerFdAlarm:
         self._descriptor = self._libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS)
         if self._descriptor < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        self._waiting: list[tuple[float, int, asyncio.Future]] = []
+        self._waiting: list[tuple[float, int, Callable[..., None], tuple]] = []
         self._order = itertools.count()
         loop.add_reader(self._descriptor, self._ring)
 
-    async def until(self, instant: float) -> None:
-        """Wait until ``time.monotonic()`` is ``instant``; at once if that is past."""
-        if instant <= time.monotonic():
-            return
-        rung = self._loop.create_future()
-        entry = (instant, next(self._order), rung)
+    def call_at(self, instant: float, call: Callable[..., None], *arguments: Any) -> None:
+        """Call ``call(*arguments)`` from the event loop at ``instant``, or soon if that is past."""
+        entry = (instant, next(self._order), call, arguments)
         heapq.heappush(self._waiting, entry)
         if self._waiting[0] is entry:
             self._set(instant)
-        await rung
 
     def close(self) -> None:
-        """Give the descriptor back; whoever still waits is not woken."""
+        """Give the descriptor back; what still waits is not called."""
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
 
@@ -92,8 +97,7 @@ class TimerFdAlarm:
             return  # set anew between the ring and this call
         now = time.monotonic() + _EARLY_S
         while self._waiting and self._waiting[0][0] <= now:
-            rung = heapq.heappop(self._waiting)[2]
-            if not rung.done():
-                rung.set_result(None)
+            _, _, call, arguments = heapq.heappop(self._waiting)
+            self._loop.call_soon(call, *arguments)
         if self._waiting:
             self._set(self._waiting[0][0])

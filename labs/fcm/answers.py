@@ -8,10 +8,10 @@ firebase-admin-go #719).
 import json
 from typing import Any, NamedTuple
 
-Headers = list[tuple[str, str]]
+Headers = tuple[tuple[str, str], ...]
 
-JSON_HEADERS: Headers = [("content-type", "application/json; charset=UTF-8"), ("vary", "X-Origin, Referer")]
-HTML_HEADERS: Headers = [("content-type", "text/html; charset=UTF-8"), ("referrer-policy", "no-referrer")]
+JSON_HEADERS: Headers = (("content-type", "application/json; charset=UTF-8"), ("vary", "X-Origin, Referer"))
+HTML_HEADERS: Headers = (("content-type", "text/html; charset=UTF-8"), ("referrer-policy", "no-referrer"))
 
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
@@ -53,7 +53,7 @@ def status(
     body: dict[str, Any] = {"code": code, "message": message, "status": canonical}
     if details:
         body["details"] = details
-    return Answer(code, JSON_HEADERS + list(headers), json.dumps({"error": body}, indent=2).encode() + b"\n", error)
+    return Answer(code, JSON_HEADERS + headers, json.dumps({"error": body}, indent=2).encode() + b"\n", error)
 
 
 def fcm_error(code: str) -> dict[str, str]:
@@ -120,7 +120,7 @@ def unauthenticated(missing: bool) -> Answer:
     }
     details = [{"@type": ERROR_INFO, "reason": reason, "domain": "googleapis.com", "metadata": service}]
     challenge = 'Bearer realm="https://accounts.google.com/"' + ("" if missing else ', error="invalid_token"')
-    headers = [("www-authenticate", challenge)]
+    headers = (("www-authenticate", challenge),)
     return status(401, "UNAUTHENTICATED", said, details, "UNAUTHENTICATED", headers=headers)
 
 
@@ -147,7 +147,7 @@ def quota_spent(project: str, limit: int, retry_after_s: int) -> Answer:
         {"@type": ERROR_INFO, "reason": "RATE_LIMIT_EXCEEDED", "domain": "googleapis.com", "metadata": metadata},
         {"@type": HELP, "links": [more]},
     ]
-    headers = [("retry-after", str(retry_after_s))]
+    headers = (("retry-after", str(retry_after_s)),)
     return status(429, "RESOURCE_EXHAUSTED", message, details, "RESOURCE_EXHAUSTED", headers=headers)
 
 
@@ -156,7 +156,7 @@ def target_quota_exceeded() -> Answer:
     failure = {"subject": "device", "description": "Device message rate exceeded"}
     details = [{"@type": QUOTA_FAILURE, "violations": [failure]}, fcm_error("QUOTA_EXCEEDED")]
     return status(429, "RESOURCE_EXHAUSTED", "Device message rate exceeded.", details, "QUOTA_EXCEEDED",
-                  headers=[("retry-after", "60")])
+                  headers=(("retry-after", "60"),))
 
 
 def unavailable() -> Answer:

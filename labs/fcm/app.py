@@ -1,17 +1,13 @@
 """The routes of the mock: FCM's own addresses, the retired batch endpoint and the admin interface."""
 
-import asyncio
-import contextlib
 import json
 import re
-import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from labs import __version__
 from labs.fcm import answers, batch
-from labs.fcm.alarm import alarm
 from labs.fcm.answers import Answer
 from labs.fcm.project import Project
 from labs.fcm.settings import SettingError
@@ -22,7 +18,7 @@ _ADMIN_PROJECT = re.compile(r"/admin/projects/([^/]+)(?:/(settings|reset|tokens)
 
 
 class App:
-    """The RSGI application. All its state is here, so it must run in one process, on one event loop."""
+    """The application. All its state is here, so it must run in one process, on one event loop."""
 
     def __init__(self) -> None:
         self._projects: dict[str, Project] = {}
@@ -35,27 +31,17 @@ class App:
             found = self._projects[name] = Project(name)
         return found
 
-    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._alarm = alarm(loop)
+    def respond(self, request: Any, body: bytes) -> tuple[Answer, float]:
+        """Answer one request; also return how long after its arrival the answer is to be given, in seconds.
 
-    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
-        arrived = time.monotonic()
-        path = scope.path
-        sender = self._senders.get(path)
-        if sender is None:
-            sender = self._find_sender(path)
-        # The latency and everything else is settled on arrival: a changed setting reaches the requests after it.
-        if sender is not None and scope.method == "POST":
-            latency = sender.latency()
-            body = await protocol()
-            answer = sender.send(body, scope.headers.get("authorization"))
-        else:
-            answer, latency = self._other(scope, path, await protocol())
-        if latency:
-            await self._alarm.until(arrived + latency)
-        # A client that has given up is no longer there to be answered.
-        with contextlib.suppress(RuntimeError):
-            protocol.response_bytes(answer.status, answer.headers, answer.body)
+        ``request`` has method, path, query_string and headers (a mapping with lower-case names). All is settled now:
+        a changed setting reaches the requests that arrive after it.
+        """
+        path = request.path
+        sender = self._senders.get(path) or self._find_sender(path)
+        if sender is not None and request.method == "POST":
+            return sender.send(body, request.headers.get("authorization")), sender.latency()
+        return self._other(request, path, body)
 
     def _find_sender(self, path: str) -> Project | None:
         found = _SEND.fullmatch(unquote(path))

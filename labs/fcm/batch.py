@@ -94,7 +94,7 @@ def write_parts(parts: list[tuple[str, Answer]]) -> Answer:
             out += f"{name.title()}: {value}\r\n".encode()
         out += b"\r\n" + answer.body + b"\r\n"
     out += f"--{boundary}--\r\n".encode()
-    return Answer(200, [("content-type", f"multipart/mixed; boundary={boundary}"), ("vary", "Origin")], bytes(out))
+    return Answer(200, (("content-type", f"multipart/mixed; boundary={boundary}"), ("vary", "Origin")), bytes(out))
 
 
 def _response_id(content_id: str) -> str:

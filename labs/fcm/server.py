@@ -1,8 +1,4 @@
-"""Runs an application on one event loop in one process: granian, embedded, so that it leaves no worker behind.
-
-granian's HTTP side is written in Rust and speaks HTTP/1.1 and HTTP/2, in the clear (prior knowledge) and over TLS
-(ALPN).
-"""
+"""Runs an application on one event loop in one process: HTTP/1.1 and HTTP/2 on one port, in the clear or over TLS."""
 
 import asyncio
 import contextlib
@@ -11,43 +7,35 @@ import os
 import resource
 import signal
 import socket
+import ssl
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvloop
-from granian.constants import Interfaces
-from granian.http import HTTP2Settings
-from granian.net import SocketHolder
-from granian.server.embed import Server
 
+from labs.fcm.alarm import Alarm, alarm, until
+from labs.fcm.answers import Answer
+from labs.fcm.http1 import Connection
+from labs.fcm.http2 import Http2
 from labs.kit import control
 
 CONNECTIONS = 65_536
 BACKLOG = 4096  # connections waiting to be accepted; the kernel may allow fewer (net.core.somaxconn)
-IN_FLIGHT = 1_000_000  # requests answered at once: no limit in practice
-STREAMS = 100  # concurrent HTTP/2 streams a connection, as Google's front ends allow
 PARENT_CHECK_S = 0.25
 
 
-class _Listening(Server):
-    """granian's embedded server on a socket that listens already: its port is known, and a taken port is an error.
+class Application(Protocol):
+    """What is served: a plain call from request to answer, and the seconds from arrival at which it is to be given."""
 
-    granian itself would bind with SO_REUSEPORT, which lets two servers share a port in silence.
-    """
-
-    def __init__(self, *args: Any, listener: socket.socket, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._listener = listener
-
-    def _init_shared_socket(self) -> None:
-        self._sfd = self._listener.fileno()
-        self._shd = SocketHolder(self._sfd, False, BACKLOG)
+    def respond(self, request: Any, body: bytes) -> tuple[Answer, float]:
+        """Answer ``request``, which has method, path, query_string and headers (a mapping) as RSGI's scope has them."""
 
 
 def run(
-    app: Any,
+    app: Application,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
@@ -56,11 +44,12 @@ def run(
     outlive_parent: bool = False,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve ``app`` (RSGI) until SIGTERM, SIGINT or, unless ``outlive_parent``, the end of the parent process.
+    """Serve ``app`` until SIGTERM, SIGINT or, unless ``outlive_parent``, the end of the parent process.
 
     ``port`` 0 takes a free one. ``ready_file`` receives ``{"url", "pid"}`` once connections are accepted; ``on_ready``
     is then called with the URL. ``tls`` is (certificate, key), both PEM. Raises OSError when the address is taken.
     """
+    parent = os.getppid()
     _allow_connections()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
@@ -73,7 +62,16 @@ def run(
         if on_ready:
             on_ready(url)
 
-    uvloop.run(_serve(_server(app, listener, tls), told, partial(_leave, ready_file), outlive_parent))
+    async def serve() -> None:
+        leave = _leave_signal()
+        await _listen(app, listener, _tls_context(tls))
+        told()
+        await (leave.wait() if outlive_parent else _either(leave, parent))
+        if ready_file:
+            _forget(ready_file)
+        os._exit(0)  # all state is in memory; neither open requests nor the threads under HTTP/2 must delay the end
+
+    uvloop.run(serve())
 
 
 def _allow_connections() -> None:
@@ -84,52 +82,48 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
-def _server(app: Any, listener: socket.socket, tls: tuple[Path, Path] | None) -> Server:
-    return _Listening(
-        app,
-        listener=listener,
-        interface=Interfaces.RSGI,
-        backlog=BACKLOG,
-        backpressure=IN_FLIGHT,
-        http2_settings=HTTP2Settings(max_concurrent_streams=STREAMS),
-        websockets=False,
-        log_enabled=False,
-        ssl_cert=tls and tls[0],
-        ssl_key=tls and tls[1],
-    )
+def _tls_context(tls: tuple[Path, Path] | None) -> ssl.SSLContext | None:
+    if tls is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*tls)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
 
 
-async def _serve(server: Server, told: Callable[[], None], leave: Callable[[], None], outlive_parent: bool) -> None:
-    loop = asyncio.get_running_loop()
-    # In-flight answers are not waited for: a push server that goes down takes them with it.
+def _leave_signal() -> asyncio.Event:
+    leave = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave)
-    serving = asyncio.create_task(server.serve())
-    await asyncio.sleep(0)  # the worker starts in the task's first step; connections wait in the backlog until then
-    told()
-    if not outlive_parent:
-        await _end_of_parent(os.getppid())
-        leave()
-    await serving
+        asyncio.get_running_loop().add_signal_handler(number, leave.set)
+    return leave
 
 
-async def _end_of_parent(parent: int) -> None:
-    """Wait for the process that started this one to end, by a look at its number: that works on every platform."""
-    while os.getppid() == parent:
-        await asyncio.sleep(PARENT_CHECK_S)
+async def _either(leave: asyncio.Event, parent: int) -> None:
+    """Wait to be told to leave, or for the parent process to end: its number is looked at, on every platform alike."""
+    while not leave.is_set() and os.getppid() == parent:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(leave.wait(), PARENT_CHECK_S)
 
 
-def _leave(ready_file: Path | None) -> None:
-    """End the process at once: all state is in memory, and worker threads must not delay the end."""
-    if ready_file:
-        _forget(ready_file)
-    os._exit(0)
+async def _listen(app: Application, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+    loop = asyncio.get_running_loop()
+    waits = alarm(loop)
+    http2 = Http2(partial(_respond_to_rsgi, app, waits))
+    await loop.create_server(lambda: Connection(app, waits, http2), sock=listener, ssl=tls, backlog=BACKLOG)
+
+
+async def _respond_to_rsgi(app: Application, waits: Alarm, scope: Any, protocol: Any) -> None:
+    arrived = time.monotonic()
+    answer, latency = app.respond(scope, await protocol())
+    if latency:
+        await until(waits, arrived + latency)
+    # A client that has given up is no longer there to be answered.
+    with contextlib.suppress(RuntimeError):
+        protocol.response_bytes(answer.status, list(answer.headers), answer.body)
 
 
 def _forget(ready_file: Path) -> None:
     """Remove the ready file if it is still ours."""
-    try:
+    with contextlib.suppress(OSError, json.JSONDecodeError):
         if control.read(ready_file).get("pid") == os.getpid():
             ready_file.unlink()
-    except (OSError, json.JSONDecodeError):
-        return

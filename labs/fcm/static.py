@@ -8,15 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from labs.fcm.answers import accepted
+from labs.fcm.answers import Answer, accepted
 
 _ANSWER = accepted("projects/static/messages/0:1700000000000000%0000000000000001")
 
 
-async def app(scope: Any, protocol: Any) -> None:
-    """Answer any request with the same accepted message."""
-    await protocol()
-    protocol.response_bytes(_ANSWER.status, _ANSWER.headers, _ANSWER.body)
+class Static:
+    """Answers any request with the same accepted message, at once."""
+
+    def respond(self, request: Any, body: bytes) -> tuple[Answer, float]:
+        """Return the answer, and no latency."""
+        return _ANSWER, 0.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (0)")
     parser.add_argument("--ready-file", type=Path, help='gets {"url", "pid"} once the server accepts connections')
     given = parser.parse_args(arguments)
-    server.run(app, given.host, given.port, ready_file=given.ready_file)
+    server.run(Static(), given.host, given.port, ready_file=given.ready_file)
     return 0
 
 

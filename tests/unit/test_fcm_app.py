@@ -1,93 +1,69 @@
 """The routes of the mock, without a network: latency, projects apart from each other, the admin interface."""
 
-import asyncio
 import json
-import time
 
 import pytest
 
 from labs import __version__
-from labs.fcm.alarm import LoopAlarm, alarm
 from labs.fcm.app import App
 
 SEND = "/v1/projects/{}/messages:send"
 BODY = {"message": {"token": "a"}}
 
 
-class Scope:
+class Request:
     def __init__(self, method, target, headers):
         self.method = method
         self.path, _, self.query_string = target.partition("?")
         self.headers = {"authorization": "Bearer abc", **headers}
 
 
-class Exchange:
-    """One request's protocol object: gives the body, keeps the answer."""
+class Answered:
+    """What came back: the answer, and the latency in seconds it was to have."""
 
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self.status = self.headers = self.answer = None
-
-    async def __call__(self) -> bytes:
-        return self.body
-
-    def response_bytes(self, status, headers, body) -> None:
-        self.status, self.headers, self.answer = status, dict(headers), body
+    def __init__(self, answer, latency: float) -> None:
+        self.status, self.headers, self.body = answer.status, dict(answer.headers), answer.body
+        self.latency = latency
 
     def json(self):
-        return json.loads(self.answer)
-
-
-class Waits:
-    """An alarm that rings at once and remembers how long it was to wait."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    async def until(self, instant: float) -> None:
-        self.seconds.append(instant - time.monotonic())
+        return json.loads(self.body)
 
 
 @pytest.fixture
 def app():
-    made = App()
-    made._alarm = Waits()
-    return made
+    return App()
 
 
-def call(app, method, target, body=b"", **headers) -> Exchange:
+def call(app, method, target, body=b"", **headers) -> Answered:
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    exchange = Exchange(body)
-    asyncio.run(app.__rsgi__(Scope(method, target, headers), exchange))
-    return exchange
+    return Answered(*app.respond(Request(method, target, headers), body))
 
 
 def test_health_names_the_version(app):
     assert call(app, "GET", "/admin/health").json() == {"status": "ok", "version": __version__}
 
 
-def test_an_answer_waits_for_what_its_own_processing_has_left_of_the_latency(app):
+def test_a_message_is_answered_after_the_latency(app):
+    assert call(app, "POST", SEND.format("p"), BODY).latency == 0.045
     call(app, "PATCH", "/admin/projects/p/settings", {"latency_ms": 400})
-    assert call(app, "POST", SEND.format("p"), BODY).status == 200
-    assert len(app._alarm.seconds) == 1
-    assert 0 < app._alarm.seconds[0] < 0.4
+    assert call(app, "POST", SEND.format("p"), BODY).latency == 0.4
 
 
-def test_without_latency_nothing_waits_and_the_admin_interface_never_does(app):
-    call(app, "GET", "/admin/projects/p")
-    call(app, "PATCH", "/admin/projects/p/settings", {"latency_ms": 0})
-    call(app, "POST", SEND.format("p"), BODY)
-    assert app._alarm.seconds == []
+def test_the_admin_interface_answers_at_once(app):
+    for method, target in (("GET", ""), ("PATCH", "/settings"), ("POST", "/reset"), ("GET", "/tokens")):
+        assert call(app, method, f"/admin/projects/p{target}", b"{}").latency == 0
 
 
-def test_a_batch_waits_once_for_all_its_messages(app):
-    call(app, "POST", "/batch?project=p", {"messages": [{"token": str(number)} for number in range(500)]})
-    assert len(app._alarm.seconds) == 1
+def test_a_batch_takes_the_latency_once_for_all_its_messages(app):
+    answered = call(app, "POST", "/batch?project=p", {"messages": [{"token": str(number)} for number in range(500)]})
+    assert (len(answered.json()["responses"]), answered.latency) == (500, 0.045)
 
 
 def test_a_refused_message_takes_as_long_as_an_accepted_one(app):
-    assert call(app, "POST", SEND.format("p"), b"{").status == 400
-    assert len(app._alarm.seconds) == 1
+    for body, headers in ((b"{", {}), (BODY, {"authorization": "Bearer $x"})):
+        answered = call(app, "POST", SEND.format("p"), body, **headers)
+        assert answered.status != 200
+        assert answered.latency == 0.045
 
 
 def test_projects_share_nothing(app):
@@ -135,7 +111,7 @@ def test_an_address_fcm_does_not_serve_is_a_page_of_html(app):
         answer = call(app, method, target)
         assert answer.status == 404
         assert answer.headers["content-type"].startswith("text/html")
-        assert b"<script>" not in answer.answer
+        assert b"<script>" not in answer.body
 
 
 def test_the_retired_batch_endpoint_answers_with_todays_page(app):
@@ -143,7 +119,7 @@ def test_the_retired_batch_endpoint_answers_with_todays_page(app):
     answer = call(app, "POST", "/batch", {"messages": [{"token": "a"}]})
     assert answer.status == 404
     assert answer.headers["content-type"].startswith("text/html")
-    assert b"/batch" in answer.answer
+    assert b"/batch" in answer.body
     assert call(app, "GET", "/admin/projects/p").json()["counters"]["accepted"] == 0
 
 
@@ -181,21 +157,3 @@ def test_topic_subscriptions_are_kept(app):
     assert call(app, "DELETE", f"{base}/news?allow_missing=true").status == 200
     assert call(app, "DELETE", f"{base}/news").status == 404
     assert call(app, "GET", "/admin/projects/p").json()["counters"]["topics"] == {}
-
-
-@pytest.mark.parametrize("make", [alarm, lambda loop: LoopAlarm()])
-def test_an_alarm_wakes_everyone_and_nobody_early(make):
-    delays = [0.03, 0.01, 0.02, 0.0, -1.0, 0.01]
-
-    async def wait_for_all() -> list[float]:
-        waits = make(asyncio.get_running_loop())
-        started = time.monotonic()
-
-        async def wait(delay: float) -> float:
-            await waits.until(started + delay)
-            return time.monotonic() - started
-
-        return await asyncio.gather(*map(wait, delays))
-
-    took = asyncio.run(wait_for_all())
-    assert all(seconds > delay - 0.001 for seconds, delay in zip(took, delays, strict=True))
