@@ -28,18 +28,18 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 _STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 _STYLE = """<style>
-table.labs-waterfall{table-layout:fixed;width:900px;border-collapse:collapse}
-table.labs-waterfall th,table.labs-waterfall td{padding:2px 10px 2px 0;line-height:1.3;\
+table.labs-table.labs-table.labs-table.labs-waterfall{table-layout:fixed;width:100%;min-width:800px;max-width:900px}
+table.labs-table.labs-table.labs-table.labs-waterfall th,table.labs-table.labs-table.labs-table.labs-waterfall td{padding:2px 10px 2px 0;line-height:1.3;\
 vertical-align:middle;overflow:hidden}
-table.labs-waterfall td:nth-child(6),table.labs-waterfall th:nth-child(6){padding:0;text-align:left}
-table.labs-waterfall .w{white-space:nowrap;text-overflow:ellipsis;overflow:hidden;display:block}
-table.labs-waterfall .u td{border-bottom:0}
-table.labs-waterfall .u td:nth-child(6){border-bottom:1px solid rgba(128,128,128,.22)}
-table.labs-waterfall .d td{padding-top:0}
-table.labs-waterfall .d span{opacity:.72;font-size:11px;font-family:var(--jp-code-font-family,ui-monospace,monospace)}
-table.labs-waterfall .e{color:#D55E00;font-weight:600}
-table.labs-waterfall .plain{display:none}
-table.labs-waterfall svg{display:block;font:11px system-ui,sans-serif}
+table.labs-table.labs-table.labs-table.labs-waterfall td:nth-child(6),table.labs-table.labs-table.labs-table.labs-waterfall th:nth-child(6){padding:0;text-align:left}
+table.labs-table.labs-table.labs-table.labs-waterfall .w{white-space:nowrap;text-overflow:ellipsis;overflow:hidden;display:block}
+table.labs-table.labs-table.labs-table.labs-waterfall .u td{border-bottom:0}
+table.labs-table.labs-table.labs-table.labs-waterfall .u td:nth-child(6){border-bottom:1px solid rgba(128,128,128,.22)}
+table.labs-table.labs-table.labs-table.labs-waterfall .d td{padding-top:0}
+table.labs-table.labs-table.labs-table.labs-waterfall .d span{opacity:.72;font-size:11px;font-family:var(--jp-code-font-family,ui-monospace,monospace)}
+table.labs-table.labs-table.labs-table.labs-waterfall .e{color:#D55E00;font-weight:600}
+table.labs-table.labs-table.labs-table.labs-waterfall .plain{display:none}
+table.labs-table.labs-table.labs-table.labs-waterfall svg{display:block;max-width:none;font:11px system-ui,sans-serif}
 </style>"""
 
 
@@ -79,7 +79,7 @@ class Waterfall:
         return f"{row[0].ljust(widths[0])}  {figures}  {row[5]}".rstrip()
 
     def _repr_html_(self) -> str:
-        columns = '<colgroup><col style="width:280px"><col style="width:62px"><col style="width:72px">' \
+        columns = '<colgroup><col><col style="width:62px"><col style="width:72px">' \
                   '<col style="width:68px"><col style="width:68px"><col style="width:350px"></colgroup>'
         head = f'<tr><th></th>{_cells(("spans", "in all", "p50", "p99"), "th")}<th>{self._axis()}</th></tr>'
         body = "".join(self._html_row(line) for line in self.lines)
