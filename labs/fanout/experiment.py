@@ -22,7 +22,7 @@ from labs.kit.servers import table as servers_table
 
 LEAD_IN = 1.0  # wall seconds of ordinary traffic before the post
 SETTLE = 30.0  # wall seconds, at most, that a run waits for what must come: the last connection, the last push
-CONSEQUENCES = 22.0  # incident seconds that an outage must last before a run may judge it
+CONSEQUENCES = 2.2  # wall seconds that an outage must last before a run may judge it
 
 
 def run(**knobs: Any) -> Outcome:
@@ -94,9 +94,7 @@ def _unfold(system: System, progress: Progress) -> None:
             return
         time.sleep(0.1)
         system.check()
-    full_for = system.clock.incident(time.time() - system.full_since)
-    if full_for < CONSEQUENCES:
-        _wait_until(system, system.clock.since_start(time.time()) + CONSEQUENCES - full_for, progress)
+    _wait_until(system, system.clock.since_start(system.full_since + CONSEQUENCES), progress)
 
 
 def _settle(system: System, progress: Progress) -> None:

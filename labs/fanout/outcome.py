@@ -115,13 +115,8 @@ class Outcome:
     @cached_property
     def _held_by_posts(self) -> tuple[np.ndarray, np.ndarray]:
         """(times, connections held by the route that creates posts), all pods together; shapes (n,)."""
-        pool = self._api_pool
-        return step_sum(pool.at, pool.pod, pool.held_by(CREATE), self._restarts())
-
-    @cached_property
-    def _api_pool(self) -> Any:
         pool = self.recording.pool
-        return pool[np.array([pod.startswith("api-") for pod in pool.pod], dtype=bool)]
+        return step_sum(pool.at, pool.pod, pool.held_by(CREATE), self._restarts())
 
     def _restarts(self) -> list[tuple[float, str]]:
         gone = self.recording.fleet.where(event=("stopped", "killed", "exited"))
@@ -135,12 +130,12 @@ class Outcome:
     @property
     def most_connections(self) -> int:
         """The most connections in use at one time, by anybody."""
-        return int(self._api_pool.in_use.max(initial=0))
+        return int(self.recording.pool.in_use.max(initial=0))
 
     @property
     def connections_at_end(self) -> int:
         """Connections in use when the run ended."""
-        held = self._api_pool.at_time(self.recording.seconds)
+        held = self.recording.pool.at_time(self.recording.seconds)
         return int(held.in_use.sum())
 
     @property
@@ -179,21 +174,21 @@ class Outcome:
     def longest_hold(self) -> float:
         """The longest that one request held a connection, ended or not; seconds, 0 when none was held."""
         finished = self.recording.holds.where(by=CREATE).held.max(initial=0.0)
-        last = self._api_pool.at_time(self.recording.seconds)
+        last = self.recording.pool.at_time(self.recording.seconds)
         open_since = [slot.since for slots in last.slots for slot in slots if slot and slot.by == CREATE]
         return float(max([finished, *(self.recording.seconds - since for since in open_since)]))
 
     @property
     def threads_full_after(self) -> str:
         """How long after the post every thread was at work, in words."""
-        pool = self._api_pool
+        pool = self.recording.pool
         full = pool.at[pool.serving >= self.knobs.threads]
         return seconds(float(full[0]) - self.posted_at) if len(full) else "never"
 
     @property
     def busy_threads(self) -> int:
         """Threads at work at the end of the run."""
-        return int(np.nansum(self._api_pool.at_time(self.recording.seconds).serving))
+        return int(np.nansum(self.recording.pool.at_time(self.recording.seconds).serving))
 
     @property
     def failed_share(self) -> str:

@@ -113,7 +113,7 @@ class System:
         self.fleet.stop("traffic")
         self.fleet.finish(timeout=20)
         self.close()
-        return Recording.open(self.run_dir)
+        return Recording.open(self.run_dir, pods="api-")
 
     def close(self) -> None:
         """Stop every process of this system. Safe to call twice."""

@@ -44,10 +44,11 @@ class Recording:
         self._ended = run.get("ended")
 
     @classmethod
-    def open(cls, run_dir: Path | str) -> Self:
+    def open(cls, run_dir: Path | str, pods: str = "") -> Self:
         """Read the recording in ``run_dir``; raises RecordingError when there is none.
 
-        A run that was killed leaves a last line half written: that line is left out.
+        ``pods``: only pools of processes whose name begins so count as the pool; all do by default. A run that was
+        killed leaves a last line half written: that line is left out.
         """
         folder = Path(run_dir)
         if not (folder / "run.json").is_file():
@@ -56,7 +57,9 @@ class Recording:
             run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise RecordingError(f"{folder / 'run.json'} must be JSON, but line {error.lineno} is not.") from None
-        return cls(folder, run, _read_events(folder / "events.jsonl"))
+        events = _read_events(folder / "events.jsonl")
+        events["pool"] = [line for line in events.get("pool", []) if str(line.get("pod", "")).startswith(pods)]
+        return cls(folder, run, events)
 
     def __repr__(self) -> str:
         failed = self.failed_share()

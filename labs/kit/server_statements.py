@@ -32,7 +32,8 @@ class ServerStatement:
 
 def start(url: str) -> bool:
     """Set the statistics of this database to zero; return whether the server keeps any."""
-    return _ask(url, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements", "SELECT pg_stat_statements_reset()") is not None
+    create, reset = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements", "SELECT pg_stat_statements_reset()"
+    return _ask(url, create, reset) is not None
 
 
 def save(url: str, path: Path) -> None:
