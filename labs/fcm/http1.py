@@ -21,7 +21,9 @@ from labs.fcm.answers import Answer, Headers
 from labs.fcm.http2 import Http2, Link
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_KEPT_HEADERS = frozenset((b"authorization", b"content-type", b"x-goog-user-project"))
+_KEPT_HEADERS = frozenset(
+    (b"authorization", b"content-type", b"x-goog-user-project", b"content-length", b"transfer-encoding")
+)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -70,11 +72,8 @@ class Connection(asyncio.Protocol):
             data, self._seen = self._seen, b""
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # An offer, which we may pass over: the request has been answered as it stands.
-            self._parser = httptools.HttpRequestParser(self)
-            if rest := data[upgrade.args[0] :]:
-                self.data_received(rest)
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
         except httptools.HttpParserError:
             self._refuse()
 
@@ -91,6 +90,16 @@ class Connection(asyncio.Protocol):
             return False
         self._parser = httptools.HttpRequestParser(self)
         return True
+
+    def _decline(self, rest: bytes) -> None:
+        """Pass over an offer to upgrade: read the request again as if it had none, then ``rest``, which is its body."""
+        if self._request.method == "CONNECT":
+            self._refuse()
+            return
+        lines = [b"%b %b HTTP/1.1" % (self._request.method.encode(), self._target)]
+        lines += [f"{name}: {value}".encode("latin-1") for name, value in self._request.headers.items()]
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def _refuse(self) -> None:
         self._transport.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
@@ -120,6 +129,8 @@ class Connection(asyncio.Protocol):
         target = self._target.decode("latin-1")
         request.path, _, request.query_string = target.partition("?")
         request.method = self._parser.get_method().decode()
+        if self._parser.should_upgrade():
+            return  # the parser is about to say so, and takes no body
         request.keep_alive = self._parser.should_keep_alive()
         self._waiting.append(request)
         if len(self._waiting) == 1:

@@ -86,7 +86,9 @@ POST = (
     b"POST /v1/send?a=b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nContent-Type: text/plain\r\n"
     b"Content-Length: 5\r\n\r\nhello"
 )
-HEARD = b"POST /v1/send a=b {'authorization': 'Bearer t', 'content-type': 'text/plain'} hello"
+HEARD = (
+    b"POST /v1/send a=b {'authorization': 'Bearer t', 'content-type': 'text/plain', 'content-length': '5'} hello"
+)
 
 
 def test_a_request_is_heard_whole_whatever_pieces_it_comes_in():
@@ -101,7 +103,9 @@ def test_a_chunked_body_is_put_together():
     chunked = POST.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked").replace(
         b"hello", b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"
     )
-    assert Client().send(chunked).endswith(HEARD)
+    answer = Client().send(chunked)
+    assert b"POST /v1/send" in answer
+    assert answer.endswith(b" hello")
 
 
 def test_a_client_that_asks_whether_to_go_on_is_told_to():
@@ -158,6 +162,14 @@ def test_what_is_no_http_is_a_bad_request():
 def test_an_offer_to_upgrade_is_passed_over():
     offer = b"GET /1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
     assert Client().send(offer, GET % 2).count(b"HTTP/1.1 200 OK") == 2
+    with_body = POST.replace(b"Host: x", b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c")
+    assert Client().send(with_body).endswith(HEARD)
+    assert Client().send(*(bytes([byte]) for byte in with_body)).endswith(HEARD)
+    assert Client().send(with_body + with_body).count(HEARD) == 2
+
+
+def test_a_proxys_connect_is_a_bad_request():
+    assert Client().send(b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_head_request_is_answered_without_its_body():
