@@ -14,17 +14,20 @@ from typing import Any
 
 _NUMERIC = re.compile(r"^[-−+]?[\d,]*\.?\d+(\s?(µs|ms|s|min|h|%|x|×|kB|MB|GB|/s|of [\d,]+))?$")
 
+TABLE = "table.labs-table.labs-table"
+"""The selector of our tables. The class is doubled to weigh more than JupyterLab's rules, whichever comes last."""
+
 TABLE_STYLE = """<style>
-table.labs-table{color:var(--jp-content-font-color1,inherit);font:var(--jp-content-font-size1,14px)/1.4 \
+&{color:var(--jp-content-font-color1,inherit);font:var(--jp-content-font-size1,14px)/1.4 \
 var(--jp-content-font-family,system-ui,sans-serif);border-collapse:collapse;margin:4px 0 8px;table-layout:auto}
-table.labs-table caption{caption-side:top;text-align:left;font-weight:600;padding:0 0 6px;color:inherit}
-table.labs-table th,table.labs-table td{text-align:left;padding:3px 20px 3px 0;border:0;background:none;\
+& caption{caption-side:top;text-align:left;font-weight:600;padding:0 0 6px;color:inherit}
+& th,& td{text-align:left;padding:3px 20px 3px 0;border:0;background:none;\
 vertical-align:top;color:inherit}
-table.labs-table th{font-weight:600;border-bottom:1px solid rgba(128,128,128,.55)}
-table.labs-table td{border-bottom:1px solid rgba(128,128,128,.22)}
-table.labs-table .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-table.labs-table tbody tr{background:none!important}
-</style>"""
+& th{font-weight:600;border-bottom:1px solid rgba(128,128,128,.55)}
+& td{border-bottom:1px solid rgba(128,128,128,.22)}
+& .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+& tbody tr{background:none!important}
+</style>""".replace("&", TABLE)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from labs.kit.clock import Clock
 from labs.kit.folding import MOST_LINES, Line, fold
 from labs.kit.style import LIGHT, VERMILION
-from labs.kit.table import TABLE_STYLE, count, seconds
+from labs.kit.table import TABLE, TABLE_STYLE, count, seconds
 from labs.kit.traces import Trace
 
 _WIDTH, _HEIGHT = 350, 20  # px, of the timeline and of one bar's row
@@ -27,20 +27,20 @@ _COLOURS = {"root": _GREY, "held": VERMILION, "wait": VERMILION, "database": "#1
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
+# "&" is this table, named so that it weighs more than the rules for tables.
 _STYLE = """<style>
-table.labs-table.labs-table.labs-table.labs-waterfall{table-layout:fixed;width:100%;min-width:800px;max-width:900px}
-table.labs-table.labs-table.labs-table.labs-waterfall th,table.labs-table.labs-table.labs-table.labs-waterfall td{padding:2px 10px 2px 0;line-height:1.3;\
-vertical-align:middle;overflow:hidden}
-table.labs-table.labs-table.labs-table.labs-waterfall td:nth-child(6),table.labs-table.labs-table.labs-table.labs-waterfall th:nth-child(6){padding:0;text-align:left}
-table.labs-table.labs-table.labs-table.labs-waterfall .w{white-space:nowrap;text-overflow:ellipsis;overflow:hidden;display:block}
-table.labs-table.labs-table.labs-table.labs-waterfall .u td{border-bottom:0}
-table.labs-table.labs-table.labs-table.labs-waterfall .u td:nth-child(6){border-bottom:1px solid rgba(128,128,128,.22)}
-table.labs-table.labs-table.labs-table.labs-waterfall .d td{padding-top:0}
-table.labs-table.labs-table.labs-table.labs-waterfall .d span{opacity:.72;font-size:11px;font-family:var(--jp-code-font-family,ui-monospace,monospace)}
-table.labs-table.labs-table.labs-table.labs-waterfall .e{color:#D55E00;font-weight:600}
-table.labs-table.labs-table.labs-table.labs-waterfall .plain{display:none}
-table.labs-table.labs-table.labs-table.labs-waterfall svg{display:block;max-width:none;font:11px system-ui,sans-serif}
-</style>"""
+&{table-layout:fixed;width:100%;min-width:800px;max-width:900px}
+& th,& td{padding:2px 10px 2px 0;line-height:1.3;vertical-align:middle;overflow:hidden}
+& td:nth-child(6),& th:nth-child(6){padding:0;text-align:left}
+& .w{white-space:nowrap;text-overflow:ellipsis;overflow:hidden;display:block}
+& .u td{border-bottom:0}
+& .u td:nth-child(6){border-bottom:1px solid rgba(128,128,128,.22)}
+& .d td{padding-top:0}
+& .d span{opacity:.72;font-size:11px;font-family:var(--jp-code-font-family,ui-monospace,monospace)}
+& .e{color:#D55E00;font-weight:600}
+& .plain{display:none}
+& svg{display:block;max-width:none;font:11px system-ui,sans-serif}
+</style>""".replace("&", f"{TABLE}.labs-waterfall")
 
 
 @dataclass(frozen=True)

@@ -57,3 +57,13 @@ def test_a_column_is_found_by_name():
     assert table.column("b") == [2, 4]
     with pytest.raises(KeyError, match="columns: a, b"):
         table.column("c")
+
+
+def test_the_style_sheet_touches_nothing_but_our_tables_and_outweighs_the_pages_own():
+    from labs.kit.table import TABLE, TABLE_STYLE
+
+    rules = TABLE_STYLE.removeprefix("<style>").removesuffix("</style>").strip().split("}")[:-1]
+    selectors = [selector.strip() for rule in rules for selector in rule.split("{")[0].split(",")]
+    assert len(selectors) >= 8
+    assert all(selector.startswith(TABLE) for selector in selectors)
+    assert TABLE.count(".labs-table") == 2
