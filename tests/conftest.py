@@ -52,15 +52,30 @@ def stack(home: Path) -> labs_stack.Stack:
     return labs_stack.up()
 
 
-@pytest.fixture
-def workbook() -> Iterator[Workbook]:
-    """A workbook in processes of its own, to be hurt at will."""
+@pytest.fixture(scope="session")
+def used_home() -> Iterator[Path]:
+    """A home whose servers have run once and stopped: its data folder is what others start from."""
     with Workbook() as made:
+        assert made.run("from labs import stack; stack.up(); stack.down()").returncode == 0
+        yield made.home
+
+
+@pytest.fixture
+def workbook(used_home: Path) -> Iterator[Workbook]:
+    """A workbook in processes of its own, to be hurt at will."""
+    with Workbook(like=used_home) as made:
         yield made
 
 
 @pytest.fixture
-def another_workbook() -> Iterator[Workbook]:
+def another_workbook(used_home: Path) -> Iterator[Workbook]:
     """A second one beside ``workbook``."""
+    with Workbook(like=used_home) as made:
+        yield made
+
+
+@pytest.fixture
+def new_workbook() -> Iterator[Workbook]:
+    """A workbook on an empty folder, as after a fresh clone."""
     with Workbook() as made:
         yield made

@@ -82,30 +82,34 @@ def test_two_workbooks_at_once_share_nothing(workbook: Workbook, another_workboo
     assert another_workbook.run(QUERY).stdout.strip() == "42"
 
 
-@pytest.mark.parametrize("name", ["postgres", "redis", "fcm"])
-def test_a_server_killed_in_mid_run_is_named_and_reset_brings_it_back(workbook: Workbook, name: str) -> None:
+def test_a_server_killed_in_mid_run_is_named_and_reset_brings_it_back(workbook: Workbook) -> None:
     kernel = workbook.hold()
-    before = kernel.stack
+    titles = {"postgres": "PostgreSQL", "redis": "Redis", "fcm": "The push server"}
+    for name, title in titles.items():
+        before = kernel.stack[name]
+        os.kill(before["pid"], signal.SIGKILL)
+        until(lambda name=name: status(workbook)[name] is None, f"{name} reported as stopped")
+        refused = workbook.run("from labs import stack; stack.up()")
+        assert refused.returncode != 0
+        last = refused.stderr.strip().splitlines()[-1]
+        assert last.endswith(f"{title} has stopped unexpectedly; `python3 -m labs reset` starts it again.")
 
-    os.kill(before[name]["pid"], signal.SIGKILL)
-    until(lambda: json.loads(workbook.labs("status", "--json").stdout)[name] is None, f"{name} reported as stopped")
-    refused = workbook.run("from labs import stack; stack.up()")
-    assert refused.returncode != 0
-    title = {"postgres": "PostgreSQL", "redis": "Redis", "fcm": "The push server"}[name]
-    last = refused.stderr.strip().splitlines()[-1]
-    assert last.endswith(f"{title} has stopped unexpectedly; `python3 -m labs reset` starts it again.")
-
-    reset = workbook.labs("reset")
-    assert reset.returncode == 0, reset.stderr
+        reset = workbook.labs("reset")
+        assert reset.returncode == 0, reset.stderr
+        after = status(workbook)[name]
+        assert after["pid"] != before["pid"]
+        assert after["url"] == before["url"]  # whoever is connected by address finds it again
     answer = workbook.run(QUERY)
     assert answer.stdout.strip() == "42", answer.stderr
-    after = json.loads(workbook.labs("status", "--json").stdout)
-    assert after[name]["pid"] != before[name]["pid"]
-    assert after[name]["url"] == before[name]["url"]  # whoever is connected by address finds it again
 
 
-def test_reset_empties_the_database_and_redis(workbook: Workbook) -> None:
-    workbook.hold()
+def status(workbook: Workbook) -> dict[str, dict | None]:
+    """Return what ``labs status --json`` says."""
+    return json.loads(workbook.labs("status", "--json").stdout)
+
+
+def test_reset_empties_the_database_and_redis_and_the_password_is_needed(workbook: Workbook) -> None:
+    kernel = workbook.hold()
     write = (
         "import psycopg, redis; from labs import stack; up = stack.up()\n"
         "c = psycopg.connect(up.postgres.url.replace('+psycopg', ''), autocommit=True)\n"
@@ -116,6 +120,14 @@ def test_reset_empties_the_database_and_redis(workbook: Workbook) -> None:
     )
     done = workbook.run(write)
     assert done.stdout.strip() == "None 0", done.stderr
+
+    for name in ("keeper.json", "secret.json"):
+        assert (workbook.home / "stack" / name).stat().st_mode & 0o077 == 0
+    url = kernel.stack["postgres"]["url"].replace("+psycopg", "")
+    password = files.secret(workbook.home)
+    assert password in url
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(url.replace(password, "guessed"))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only on Linux do servers die with a killed keeper")
@@ -163,22 +175,22 @@ def test_a_damaged_data_folder_is_made_again(workbook: Workbook) -> None:
     assert answer.stdout.strip() == "42", answer.stderr
 
 
-def test_a_data_folder_that_was_never_finished_is_made_again(workbook: Workbook) -> None:
-    unfinished = workbook.home / "stack" / "postgres.new"
+def test_a_data_folder_that_was_never_finished_is_made_again(new_workbook: Workbook) -> None:
+    unfinished = new_workbook.home / "stack" / "postgres.new"
     unfinished.mkdir(parents=True)
     (unfinished / "PG_VERSION").write_text("18\n")
 
-    answer = workbook.run(QUERY)
+    answer = new_workbook.run(QUERY)
     assert answer.stdout.strip() == "42", answer.stderr
     assert not unfinished.exists()
 
 
-def test_kernels_that_start_together_get_the_same_servers(workbook: Workbook) -> None:
+def test_kernels_that_start_together_get_the_same_servers(new_workbook: Workbook) -> None:
     code = (
         "import json; from labs import stack; up = stack.up()\n"
         "print(json.dumps([(s.url, s.pid) for s in up.services]), flush=True); input()"
     )
-    kernels = [workbook.start("-c", code) for _ in range(4)]
+    kernels = [new_workbook.start("-c", code) for _ in range(4)]
 
     answers = {kernel.stdout.readline() for kernel in kernels}
 
@@ -186,18 +198,18 @@ def test_kernels_that_start_together_get_the_same_servers(workbook: Workbook) ->
     assert answers != {""}, [kernel.communicate()[1] for kernel in kernels]
 
 
-def test_a_kernel_killed_while_it_starts_the_servers_leaves_nothing(workbook: Workbook) -> None:
-    kernel = workbook.start(
+def test_a_kernel_killed_while_it_starts_the_servers_leaves_nothing(new_workbook: Workbook) -> None:
+    kernel = new_workbook.start(
         "-c", "from labs import stack; stack.up(progress=lambda line: print(line, flush=True)); input()"
     )
     kernel.stdout.readline()  # "Starting ...": its keeper is about to run
-    until((workbook.home / "stack" / "servers.json").exists, "the first server")
-    started = workbook.processes()
+    until((new_workbook.home / "stack" / "servers.json").exists, "the first server")
+    started = new_workbook.processes()
     kernel.kill()
     kernel.wait()
 
-    until(lambda: not running(started) and not workbook.processes(), "the end of what was being started")
-    answer = workbook.run(QUERY)
+    until(lambda: not running(started) and not new_workbook.processes(), "the end of what was being started")
+    answer = new_workbook.run(QUERY)
     assert answer.stdout.strip() == "42", answer.stderr
 
 
@@ -239,17 +251,6 @@ def test_a_port_taken_at_the_last_moment_is_replaced_by_another(workbook: Workbo
 
     assert {facts["state"] for facts in status.values()} == {"running"}
     assert all(f":{port}" not in facts["url"] for facts in status.values())
-
-
-def test_the_servers_password_is_kept_from_other_users_and_is_needed(workbook: Workbook) -> None:
-    kernel = workbook.hold()
-    for name in ("keeper.json", "secret.json"):
-        assert (workbook.home / "stack" / name).stat().st_mode & 0o077 == 0
-    url = kernel.stack["postgres"]["url"].replace("+psycopg", "")
-    password = files.secret(workbook.home)
-    assert password in url
-    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(url.replace(password, "guessed"))
 
 
 def test_without_a_redis_the_start_fails_in_one_sentence_and_leaves_nothing(workbook: Workbook) -> None:

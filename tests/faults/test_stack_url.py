@@ -1,6 +1,8 @@
 """Workbooks on servers that others run: everybody has a place of their own there, and nobody stops the servers."""
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,10 +41,17 @@ def shared(host: Holder) -> dict[str, str]:
     return {"LABS_SERVICES": "url", **urls}
 
 
-@pytest.fixture
-def host(another_workbook: Workbook) -> Holder:
-    """Servers that somebody else runs."""
-    return another_workbook.hold()
+@pytest.fixture(scope="module")
+def owner(used_home: Path) -> Iterator[Workbook]:
+    """The workbook of somebody else, who lets others use its servers."""
+    with Workbook(like=used_home) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def host(owner: Workbook) -> Holder:
+    """The servers of that somebody else."""
+    return owner.hold()
 
 
 def test_each_workbook_has_its_own_place_on_shared_servers(workbook: Workbook, host: Holder) -> None:
@@ -63,30 +72,26 @@ def test_each_workbook_has_its_own_place_on_shared_servers(workbook: Workbook, h
     assert json.loads(again.stdout) == places[0]
 
 
-def test_a_reset_on_shared_servers_leaves_the_others_alone(
-    workbook: Workbook, another_workbook: Workbook, host: Holder
-) -> None:
+def test_a_reset_on_shared_servers_leaves_the_others_alone(workbook: Workbook, owner: Workbook, host: Holder) -> None:
     address = shared(host)
-    for theirs in (another_workbook.run(WRITE), workbook.run(WRITE, **address)):
+    for theirs in (owner.run(WRITE), workbook.run(WRITE, **address)):
         assert theirs.returncode == 0, theirs.stderr
 
     reset = workbook.labs("reset", **address)
 
     assert reset.returncode == 0, reset.stderr
     assert workbook.run(LOOK, **address).stdout.split() == ["0", "0"]
-    assert another_workbook.run(LOOK).stdout.split() == ["1", "1"]
+    assert owner.run(LOOK).stdout.split() == ["1", "1"]
 
 
-def test_stopping_a_workbook_does_not_stop_shared_servers(
-    workbook: Workbook, another_workbook: Workbook, host: Holder
-) -> None:
+def test_stopping_a_workbook_does_not_stop_shared_servers(workbook: Workbook, owner: Workbook, host: Holder) -> None:
     address = shared(host)
     status = json.loads(workbook.labs("status", "--json", **address).stdout)
     assert status["postgres"]["origin"] == "LABS_POSTGRES_URL"
 
     assert workbook.labs("stop", **address).returncode == 0
 
-    after = json.loads(another_workbook.labs("status", "--json").stdout)
+    after = json.loads(owner.labs("status", "--json").stdout)
     assert {name: after[name]["pid"] for name in host.stack} == {n: f["pid"] for n, f in host.stack.items()}
 
 
