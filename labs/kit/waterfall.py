@@ -108,7 +108,7 @@ class Waterfall:
         """Times and their words: the incident's clock for what takes seconds, time since the start for less."""
         length = self.end - self.start
         if length >= 4:
-            step = next((step for step in _STEPS if length / step <= 3), _STEPS[-1])
+            step = next((step for step in _STEPS if length / step <= 5), _STEPS[-1])
             zero = _seconds_of_day(self.clock.of_day)
             first = math.ceil((zero + self.start) / step) * step - zero
             return [(float(at), self.clock.label(at)) for at in np.arange(first, self.end, step)]
