@@ -12,8 +12,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (0)")
     parser.add_argument("--ready-file", type=Path, help='gets {"url", "pid"} once the server accepts connections')
     parser.add_argument("--tls", nargs=2, type=Path, metavar=("CERT", "KEY"), help="serve HTTPS with this PEM pair")
-    parser.add_argument("--self-signed", type=Path, metavar="FOLDER",
-                        help="serve HTTPS with a new certificate for localhost, written to FOLDER")
+    parser.add_argument(
+        "--self-signed",
+        type=Path,
+        metavar="FOLDER",
+        help="serve HTTPS with a new certificate for localhost, written to FOLDER",
+    )
     parser.add_argument("--outlive-parent", action="store_true", help="go on when the process that started this ends")
     given = parser.parse_args(arguments)
     return serve(given)
@@ -31,12 +35,19 @@ def serve(given: argparse.Namespace) -> int:
         tls = self_signed(given.self_signed)
     try:
         server.run(
-            App(), given.host, given.port, ready_file=given.ready_file, tls=tls, outlive_parent=given.outlive_parent,
+            App(),
+            given.host,
+            given.port,
+            ready_file=given.ready_file,
+            tls=tls,
+            outlive_parent=given.outlive_parent,
             on_ready=lambda url: print(f"FCM stand-in at {url}", flush=True),
         )
     except OSError as error:
-        print(f"The push server cannot listen on {given.host}:{given.port}: {error}. Give another --port, or 0.",
-              file=sys.stderr)
+        print(
+            f"The push server cannot listen on {given.host}:{given.port}: {error}. Give another --port, or 0.",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

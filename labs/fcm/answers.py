@@ -106,8 +106,10 @@ def third_party_auth_error() -> Answer:
 
 def unauthenticated(missing: bool) -> Answer:
     """Return 401: no credential at all (``missing``), or one that is not acceptable."""
-    said = "Request is missing required authentication credential." if missing else (
-        "Request had invalid authentication credentials."
+    said = (
+        "Request is missing required authentication credential."
+        if missing
+        else ("Request had invalid authentication credentials.")
     )
     said += (
         " Expected OAuth 2 access token, login cookie or other valid authentication credential."
@@ -155,8 +157,14 @@ def target_quota_exceeded() -> Answer:
     """Return 429 QUOTA_EXCEEDED: too many messages to one device or topic."""
     failure = {"subject": "device", "description": "Device message rate exceeded"}
     details = [{"@type": QUOTA_FAILURE, "violations": [failure]}, fcm_error("QUOTA_EXCEEDED")]
-    return status(429, "RESOURCE_EXHAUSTED", "Device message rate exceeded.", details, "QUOTA_EXCEEDED",
-                  headers=(("retry-after", "60"),))
+    return status(
+        429,
+        "RESOURCE_EXHAUSTED",
+        "Device message rate exceeded.",
+        details,
+        "QUOTA_EXCEEDED",
+        headers=(("retry-after", "60"),),
+    )
 
 
 def unavailable() -> Answer:

@@ -32,8 +32,6 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     paths[1].touch(mode=0o600)
     paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return paths

@@ -98,9 +98,12 @@ def _duration(value: Any, path: str, found: list[Violation]) -> None:
     if not isinstance(value, str) or not _DURATION.fullmatch(value):
         said = "Illegal duration format; duration must end with 's'"
         name = path.rpartition(".")[2]
-        found.append(Violation(
-            path, f"Invalid value at '{path}' (type.googleapis.com/google.protobuf.Duration), Field '{name}', {said}"
-        ))
+        found.append(
+            Violation(
+                path,
+                f"Invalid value at '{path}' (type.googleapis.com/google.protobuf.Duration), Field '{name}', {said}",
+            )
+        )
 
 
 def _timestamp(value: Any, path: str, found: list[Violation]) -> None:
@@ -155,41 +158,77 @@ _color = _object("Color", red=_float, green=_float, blue=_float, alpha=_float)
 
 _android_notification = _object(
     "AndroidNotification",
-    title=_string, body=_string, icon=_string, color=_string, sound=_string, tag=_string, click_action=_string,
-    body_loc_key=_string, body_loc_args=_list_of(_string), title_loc_key=_string, title_loc_args=_list_of(_string),
-    channel_id=_string, ticker=_string, sticky=_boolean, event_time=_timestamp, local_only=_boolean,
+    title=_string,
+    body=_string,
+    icon=_string,
+    color=_string,
+    sound=_string,
+    tag=_string,
+    click_action=_string,
+    body_loc_key=_string,
+    body_loc_args=_list_of(_string),
+    title_loc_key=_string,
+    title_loc_args=_list_of(_string),
+    channel_id=_string,
+    ticker=_string,
+    sticky=_boolean,
+    event_time=_timestamp,
+    local_only=_boolean,
     notification_priority=_enum(
-        "AndroidNotification.NotificationPriority", "PRIORITY_UNSPECIFIED", "PRIORITY_MIN", "PRIORITY_LOW",
-        "PRIORITY_DEFAULT", "PRIORITY_HIGH", "PRIORITY_MAX",
+        "AndroidNotification.NotificationPriority",
+        "PRIORITY_UNSPECIFIED",
+        "PRIORITY_MIN",
+        "PRIORITY_LOW",
+        "PRIORITY_DEFAULT",
+        "PRIORITY_HIGH",
+        "PRIORITY_MAX",
     ),
-    default_sound=_boolean, default_vibrate_timings=_boolean, default_light_settings=_boolean,
+    default_sound=_boolean,
+    default_vibrate_timings=_boolean,
+    default_light_settings=_boolean,
     vibrate_timings=_list_of(_duration),
     visibility=_enum("AndroidNotification.Visibility", "VISIBILITY_UNSPECIFIED", "PRIVATE", "PUBLIC", "SECRET"),
     notification_count=_integer,
     light_settings=_object("LightSettings", color=_color, light_on_duration=_duration, light_off_duration=_duration),
-    image=_string, bypass_proxy_notification=_boolean,
+    image=_string,
+    bypass_proxy_notification=_boolean,
     proxy=_enum("AndroidNotification.Proxy", "PROXY_UNSPECIFIED", "ALLOW", "DENY", "IF_PRIORITY_LOWERED"),
 )
 
 _message = _object(
     "Message",
-    name=_string, data=_string_map, token=_string, fid=_string, topic=_string, condition=_string,
+    name=_string,
+    data=_string_map,
+    token=_string,
+    fid=_string,
+    topic=_string,
+    condition=_string,
     notification=_object("Notification", title=_string, body=_string, image=_string),
     android=_object(
         "AndroidConfig",
-        collapse_key=_string, priority=_enum("AndroidMessagePriority", "NORMAL", "HIGH", "normal", "high"),
-        ttl=_duration, restricted_package_name=_string, data=_string_map, notification=_android_notification,
-        fcm_options=_analytics, direct_boot_ok=_boolean, bandwidth_constrained_ok=_boolean,
+        collapse_key=_string,
+        priority=_enum("AndroidMessagePriority", "NORMAL", "HIGH", "normal", "high"),
+        ttl=_duration,
+        restricted_package_name=_string,
+        data=_string_map,
+        notification=_android_notification,
+        fcm_options=_analytics,
+        direct_boot_ok=_boolean,
+        bandwidth_constrained_ok=_boolean,
         restricted_satellite_ok=_boolean,
     ),
     webpush=_object(
         "WebpushConfig",
-        headers=_string_map, data=_string_map, notification=_any_object,
+        headers=_string_map,
+        data=_string_map,
+        notification=_any_object,
         fcm_options=_object("WebpushFcmOptions", link=_string, analytics_label=_string),
     ),
     apns=_object(
         "ApnsConfig",
-        headers=_string_map, payload=_any_object, live_activity_token=_string,
+        headers=_string_map,
+        payload=_any_object,
+        live_activity_token=_string,
         fcm_options=_object("ApnsFcmOptions", analytics_label=_string, image=_string),
     ),
     fcm_options=_analytics,
@@ -211,7 +250,7 @@ def check(request: Any, size: int) -> Request:
     """Check a parsed send request of at most ``size`` bytes. Raises Refused with FCM's answer."""
     found: list[Violation] = []
     if type(request) is not dict:
-        said = "Invalid JSON payload received. Unknown name \"\": Root element must be a message."
+        said = 'Invalid JSON payload received. Unknown name "": Root element must be a message.'
         raise Refused(answers.malformed([Violation("", said)]))
     _request(request, "", found)
     message = request.get("message")

@@ -56,8 +56,9 @@ class Project:
         self._dead = frozenset(settings.dead_tokens)
         self._bucket.change_limit(settings.quota_per_minute)
         names = list(settings.error_rates)
-        self._error_bounds = list(zip(itertools.accumulate(settings.error_rates[name] for name in names), names,
-                                      strict=True))
+        self._error_bounds = list(
+            zip(itertools.accumulate(settings.error_rates[name] for name in names), names, strict=True)
+        )
         self._latency = settings.latency_ms / 1000
         self._sigma = settings.latency_jitter
         # exp(N(mu, sigma)) has the mean exp(mu + sigma²/2)

@@ -67,14 +67,14 @@ def test_a_refused_message_takes_as_long_as_an_accepted_one(app):
 
 
 def test_projects_share_nothing(app):
-    call(app, "PATCH", "/admin/projects/one/settings", {"auth": "off", "quota_per_minute": 1})
+    call(app, "PATCH", "/admin/projects/one/settings", {"auth": "off", "quota_per_minute": 0})
     statuses = [call(app, "POST", SEND.format(name), BODY).status for name in ("one", "one", "two", "two")]
-    assert statuses == [200, 429, 200, 200]
+    assert statuses == [429, 429, 200, 200]
     one, two = (call(app, "GET", f"/admin/projects/{name}").json() for name in ("one", "two"))
-    assert (one["counters"]["accepted"], two["counters"]["accepted"]) == (1, 2)
+    assert (one["counters"]["accepted"], two["counters"]["accepted"]) == (0, 2)
     assert (one["settings"]["auth"], two["settings"]["auth"]) == ("off", "bearer")
     call(app, "POST", "/admin/projects/two/reset")
-    assert call(app, "GET", "/admin/projects/one").json()["counters"]["accepted"] == 1
+    assert call(app, "GET", "/admin/projects/one").json()["counters"]["rejected"] == 2
 
 
 def test_a_refused_setting_is_a_400_with_its_sentence(app):

@@ -86,9 +86,7 @@ POST = (
     b"POST /v1/send?a=b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nContent-Type: text/plain\r\n"
     b"Content-Length: 5\r\n\r\nhello"
 )
-HEARD = (
-    b"POST /v1/send a=b {'authorization': 'Bearer t', 'content-type': 'text/plain', 'content-length': '5'} hello"
-)
+HEARD = b"POST /v1/send a=b {'authorization': 'Bearer t', 'content-type': 'text/plain', 'content-length': '5'} hello"
 
 
 def test_a_request_is_heard_whole_whatever_pieces_it_comes_in():
