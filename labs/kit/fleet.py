@@ -92,12 +92,10 @@ class Fleet:
             variables = {key: str(value) for key, value in (env or {}).items()}
             start = Start(module, tuple(str(part) for part in args), variables, probe)
             self._starts[name] = start
-            process = self._launcher.start(
+            return self._launcher.start(
                 name, module, start.args, self._environment(name, start), self.run_dir / "logs" / f"{name}.log",
                 probe, self._started, self._ended,
             )  # fmt: skip
-            self._processes[name] = process
-            return process
 
     def gunicorn(
         self, name: str, app: str, port: int, threads: int = 64, env: Mapping[str, object] | None = None,
@@ -254,6 +252,7 @@ class Fleet:
             process.wait(5.0)
 
     def _started(self, process: Process) -> None:
+        self._processes[process.name] = process
         self._tell(process.name, "started", process.pid)
 
     def _ended(self, process: Process) -> None:

@@ -84,6 +84,8 @@ class Launcher:
         self._answered = threading.Condition()
         self._processes: dict[int, tuple[Process, Callable[[Process], None] | None]] = {}
         self._early: dict[int, int] = {}
+        self._unwanted: set[int] = set()
+        self._discarded: set[int] = set()
         self.ready = threading.Event()
         self.gone = threading.Event()
         threading.Thread(target=self._listen, name="labs launcher", daemon=True).start()
@@ -120,9 +122,8 @@ class Launcher:
             }
         )  # fmt: skip
         with self._answered:
-            answered = self._answered.wait_for(lambda: number in self._answers or self.gone.is_set(), timeout)
-            answer = self._answers.pop(number, None)
-            if not answered or answer is None:
+            answer = self._wait_for_answer(number, timeout)
+            if answer is None:
                 raise LaunchError(f"{name}: the process that forks the fleet did not answer; restart the kernel.")
             if "error" in answer:
                 raise LaunchError(f"{name}: {answer['error']}; close other programs and run the cell again.")
@@ -135,6 +136,28 @@ class Launcher:
         if status is not None:
             self._end(process, ended, status)
         return process
+
+    def _wait_for_answer(self, number: int, timeout: float) -> dict[str, Any] | None:
+        """Return the answer to request ``number``. A process that nobody waited for to the end is killed when it comes.
+
+        That happens when the reader interrupts the kernel in mid-start.
+        """
+        waited = False
+        try:
+            self._answered.wait_for(lambda: number in self._answers or self.gone.is_set(), timeout)
+            waited = True
+        finally:
+            answer = self._answers.pop(number, None)
+            if answer is None:
+                self._unwanted.add(number)
+            elif not waited:
+                self._discard(answer)
+        return answer
+
+    def _discard(self, answer: dict[str, Any]) -> None:
+        if "pid" in answer:
+            self._discarded.add(answer["pid"])
+            self._send({"op": "signal", "pid": answer["pid"], "signal": int(signals.SIGKILL)})
 
     def signal(self, process: Process, number: int) -> None:
         """Send signal ``number`` to the process and everything in its group."""
@@ -174,10 +197,14 @@ class Launcher:
         elif "exited" in message:
             with self._answered:
                 found = self._processes.pop(message["exited"], None)
-                if found is None:
+                if found is None and message["exited"] not in self._discarded:
                     self._early[message["exited"]] = message["status"]
+                self._discarded.discard(message["exited"])
             if found is not None:
                 self._end(*found, message["status"])
+        elif message["id"] in self._unwanted:
+            self._unwanted.discard(message["id"])
+            self._discard(message)
         else:
             with self._answered:
                 self._answers[message["id"]] = message

@@ -65,10 +65,15 @@ class Recorder:
         )  # fmt: skip
         log = self.run_dir / "logs" / "recorder.log"
         self.process = launcher().start("recorder", "labs.kit.recorder_server", [str(settings)], log=log)
-        found = _wait_for_file(ports, self.process)
-        # The settings hold the database's password, and have been read by now.
-        settings.unlink(missing_ok=True)
-        ports.unlink(missing_ok=True)
+        try:
+            found = _wait_for_file(ports, self.process)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            # The settings hold the database's password, and have been read by now.
+            settings.unlink(missing_ok=True)
+            ports.unlink(missing_ok=True)
         self._http_port = found["http"]
         self.lines = f"127.0.0.1:{found['lines']}"
         self.otlp = f"http://127.0.0.1:{found['http']}/v1/traces"

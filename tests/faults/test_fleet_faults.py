@@ -127,6 +127,22 @@ def test_the_fleet_goes_on_after_its_warmed_parent_was_killed(tmp_path):
         assert fleet.start("a", "tests.apps.plain", ["stay"]).alive
 
 
+def test_a_start_that_is_interrupted_leaves_no_process(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with Fleet(tmp_path) as fleet:
+        fleet.start("a", "tests.apps.plain", ["stay"])
+        known = family(launcher().pid)
+        with monkeypatch.context() as context:
+            context.setattr(launcher()._answered, "wait_for", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                fleet.start("b", "tests.apps.plain", ["stay"])
+        fleet.start("c", "tests.apps.plain", ["exit", 0]).wait(60)
+        eventually(lambda: family(launcher().pid) == known)
+        assert fleet.names == ["a"]
+
+
 def test_forty_processes_start_from_the_warmed_parent(tmp_path):
     launcher().ready.wait(60)
     with Fleet(tmp_path) as fleet:
