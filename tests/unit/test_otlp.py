@@ -47,7 +47,7 @@ def test_a_parent_that_never_arrived_is_told_from_none(exports):
 
 def test_attributes_carry_the_pod_they_came_from(exports):
     table = otlp.decode(exports)
-    assert all(each["service.name"] == "pod-1" for each in table.attribute_sets)
+    assert all(each["service.name"] == "api-1" for each in table.attribute_sets)
     assert any(each.get("http.status_code") == 200 for each in table.attribute_sets)
 
 
