@@ -3,11 +3,11 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -321,14 +321,12 @@ def _answer_by_url(postgres: str, redis: str, fcm: str) -> dict[str, Any]:
 
 def _remove_data(home: Path) -> None:
     """Remove the data folder of servers that do not run; the next start makes a new one."""
-    import shutil
+    from labs.stack.embedded import end_leftovers
 
     folder = files.folder(home)
-    with files.locked(folder / "start.lock", START_SECONDS, "The servers are being started; try again."):
-        deadline = time.monotonic() + STOP_SECONDS
-        left = max(1.0, deadline - time.monotonic())
-        with files.locked(folder / "keeper.lock", left, "The servers are being stopped; try again."):
-            from labs.stack.embedded import end_leftovers
-
-            end_leftovers(home)
-            shutil.rmtree(folder / "postgres", ignore_errors=True)
+    with (
+        files.locked(folder / "start.lock", START_SECONDS, "The servers are being started; try again."),
+        files.locked(folder / "keeper.lock", STOP_SECONDS, "The servers are being stopped; try again."),
+    ):
+        end_leftovers(home)
+        shutil.rmtree(folder / "postgres", ignore_errors=True)

@@ -207,8 +207,9 @@ class Embedded:
         fresh = not (data / "PG_VERSION").exists()
         try:
             await self._run_postgres(binaries, user, data, fresh)
-        except StackError:
-            if fresh:
+        except StackError as error:
+            elsewhere = ("No space left", "could not bind", "did not answer")  # not the folder's fault
+            if fresh or any(words in str(error) for words in elsewhere):
                 raise
             # The folder may have been damaged by a crash. Nothing in it is precious: the dataset is made by a seed.
             self.say("PostgreSQL does not start on its old data folder; making a new one")
@@ -248,11 +249,12 @@ class Embedded:
     async def _initialise(self, binaries: Path, user, data: Path, log: Path) -> None:
         """Make a data folder beside its final place and move it there when it is whole."""
         unfinished = data.with_name("postgres.new")
-        _remove(unfinished)
-        _remove(data)
         at = _size(log)
         secret = self.folder / "postgres.password"
         try:
+            for old in (unfinished, data):
+                if old.exists():
+                    shutil.rmtree(old)
             unfinished.mkdir(mode=0o700)
             secret.touch(mode=0o600)
             secret.write_text(self.password)
@@ -273,7 +275,7 @@ class Embedded:
         finally:
             with contextlib.suppress(OSError):
                 secret.unlink()
-            _remove(unfinished)
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     # Redis
 
@@ -385,8 +387,3 @@ def _server_environment() -> dict[str, str]:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _remove(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)

@@ -15,6 +15,8 @@ from typing import Any
 
 from labs.stack.model import StackError
 
+LOG_LIMIT = 5_000_000  # bytes
+
 
 def folder(home: Path) -> Path:
     """Return ``<home>/stack``, made if it is missing."""
@@ -34,6 +36,14 @@ def _make(path: Path) -> Path:
             f"The folder {path} cannot be made ({error.strerror}); make room or set LABS_HOME to a folder you own."
         ) from error
     return path
+
+
+def shorten_logs(home: Path) -> None:
+    """Empty each log that has grown beyond LOG_LIMIT bytes. For a moment when nobody writes to them."""
+    for log in logs(home).glob("*.log"):
+        with contextlib.suppress(OSError):
+            if log.stat().st_size > LOG_LIMIT:
+                os.truncate(log, 0)
 
 
 def write_private(path: Path, values: dict[str, Any]) -> None:

@@ -213,6 +213,7 @@ def main(arguments: list[str]) -> int:
     try:
         # A keeper that is on its way out still owns the data folder.
         with files.locked(files.folder(home) / "keeper.lock", 30, "Another keeper is still stopping; try again."):
+            files.shorten_logs(home)
             asyncio.run(_main(home, mode, starter))
     except StackError as error:
         starter.tell(error=str(error))

@@ -137,3 +137,24 @@ def test_up_from_many_threads_gives_one_stack(stack) -> None:
         thread.join()
     assert found == [stack] * 8
     assert labs_stack.current() == stack
+
+
+def test_a_log_that_has_grown_too_long_is_emptied_and_the_others_are_kept(tmp_path: Path) -> None:
+    long, short = files.logs(tmp_path) / "long.log", files.logs(tmp_path) / "short.log"
+    long.write_bytes(b"x" * (files.LOG_LIMIT + 1))
+    short.write_text("LOG: kept\n")
+    files.shorten_logs(tmp_path)
+    assert long.stat().st_size == 0
+    assert short.read_text() == "LOG: kept\n"
+
+
+def test_a_reset_where_nothing_runs_removes_the_old_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from labs import stack as labs_stack
+
+    monkeypatch.setenv("LABS_HOME", str(tmp_path))
+    monkeypatch.setenv("LABS_SERVICES", "embedded")
+    (tmp_path / "stack" / "postgres" / "base").mkdir(parents=True)
+    labs_stack.reset()
+    assert not (tmp_path / "stack" / "postgres").exists()
