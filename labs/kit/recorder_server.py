@@ -7,6 +7,7 @@ the two ports. What arrives is written as it is and read only later, so that rec
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import struct
 import sys
@@ -268,7 +269,13 @@ def _in_thread(look: Callable[[], list[dict[str, Any]]]) -> Callable[[], Awaitab
 
 def main() -> None:
     """Record as the settings file named by the first argument says."""
-    asyncio.run(Server(control.read(sys.argv[1])).run())
+    asyncio.run(_run(control.read(sys.argv[1])))
+
+
+async def _run(settings: dict[str, Any]) -> None:
+    await Server(settings).run()
+    # The files are complete. A look that hangs in its thread, at a server that was stopped, is not waited for.
+    os._exit(0)
 
 
 if __name__ == "__main__":
