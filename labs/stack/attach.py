@@ -29,6 +29,7 @@ Progress = Callable[[str], None] | None
 
 START_SECONDS = 120.0
 STOP_SECONDS = 40.0
+ANSWER_SECONDS = 30.0  # the keeper answers in milliseconds; a machine that is busy beyond measure may take longer
 COMPOSE_SECONDS = 900.0  # the first start may pull and build images
 
 _guard = threading.RLock()
@@ -40,13 +41,14 @@ class _Lease:
     """This process's open connection to the keeper."""
 
     def __init__(self, home: Path, connection: socket.socket, keeper: int) -> None:
-        self.home, self.connection, self.keeper, self.owner = home, connection, keeper, os.getpid()
+        self.home, self.connection, self.keeper = home, connection, keeper
 
     def adopt(self, pid: int) -> None:
         """Have the keeper end process ``pid`` when this lease ends."""
         self.connection.sendall(json.dumps({"adopt": pid}).encode() + b"\n")
 
     def close(self) -> None:
+        """Give the lease up."""
         with contextlib.suppress(OSError):
             self.connection.close()
 
@@ -82,7 +84,7 @@ def current() -> Stack | None:
     """Return what runs for this home, without starting or leasing anything; None when nothing does."""
     home = labs.home()
     if _mode(None) == "url":
-        return _url_stack or _look_by_url(home)
+        return _url_stack if _url_stack and _url_stack.home == home else _look_by_url(home)
     answer = _ask(home, "status")
     return _stack(home, answer) if answer else None
 
@@ -102,9 +104,9 @@ def down() -> None:
     release()
     known = _keeper_file(home)
     _ask(home, "stop", timeout=STOP_SECONDS)
-    keeper = processes.alive(known.get("keeper"))
-    if keeper is not None:
-        processes.end([keeper], patience=STOP_SECONDS)
+    if keeper := processes.alive(known.get("keeper")):
+        # It has stopped the servers and is about to exit; one that has not answered is made to.
+        processes.end(processes.wait([keeper], ANSWER_SECONDS), patience=STOP_SECONDS)
     if (home / "stack" / "compose.json").exists():
         from labs.stack.compose import remove_leftovers
 
@@ -182,7 +184,7 @@ def _lease_now(home: Path) -> dict[str, Any] | None:
     if _lease is not None:
         _lease.close()
         _lease = None
-    opened = _open(home, "lease", timeout=10.0)
+    opened = _open(home, "lease", ANSWER_SECONDS)
     if opened is None:
         return None
     connection, answer = opened
@@ -195,7 +197,7 @@ def _keeper_file(home: Path) -> dict[str, Any]:
     return files.read(home / "stack" / "keeper.json")
 
 
-def _ask(home: Path, what: str, timeout: float = 10.0) -> dict[str, Any] | None:
+def _ask(home: Path, what: str, timeout: float = ANSWER_SECONDS) -> dict[str, Any] | None:
     opened = _open(home, what, timeout)
     if opened is None:
         return None
