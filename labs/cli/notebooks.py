@@ -127,7 +127,7 @@ def _cell_findings(cell: Any, expected: int) -> Iterator[str]:
     if SKIPPED in tags or "NBVAL_SKIP" in cell.source or "NBVAL_IGNORE_OUTPUT" in cell.source:
         yield "is left out of the comparison."
     if CHECKED in tags and not _has_text(cell.outputs):
-        yield f"has the tag {CHECKED} and no text to compare: images are never compared."
+        yield f"has the tag {CHECKED} and no plain text: nothing else is compared."
     if any(output.output_type == "error" for output in cell.outputs) and "raises-exception" not in tags:
         yield "shows an error."
     if len([line for line in cell.source.splitlines() if line.strip()]) > LINES_LIMIT:
@@ -137,9 +137,7 @@ def _cell_findings(cell: Any, expected: int) -> Iterator[str]:
 
 
 def _has_text(outputs: Iterable[Any]) -> bool:
-    return any(
-        output.get("text") or any(kind.startswith("text/") for kind in output.get("data", {})) for output in outputs
-    )
+    return any(output.get("text") or output.get("data", {}).get("text/plain") for output in outputs)
 
 
 def _machine_paths(outputs: Iterable[Any]) -> set[str]:

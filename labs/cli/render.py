@@ -42,7 +42,7 @@ def check(paths: list[Path]) -> int:
     for path in paths:
         sentences = file_findings(path)
         found += len(sentences)
-        print(f"{notebooks.shown(path)}: {'as rendered' if not sentences else ''}")
+        print(f"{notebooks.shown(path)}: {'not fit to commit' if sentences else 'as rendered'}")
         for sentence in sentences:
             print(f"  {sentence}")
     return 1 if found else 0

@@ -124,7 +124,7 @@ def notebook_part(path: Path, cell_timeout: float = CELL_TIMEOUT) -> Part:
         f"--nbval-cell-timeout={cell_timeout}",
         "--timeout=0",
         "-p",
-        "labs.cli.background_errors",
+        "labs.cli.nbval_plugin",
         "-p",
         "no:cacheprovider",
         str(path),

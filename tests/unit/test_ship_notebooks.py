@@ -50,7 +50,7 @@ def test_a_notebook_in_which_nothing_would_be_compared_is_found():
 
 def test_a_checked_cell_that_only_draws_is_found():
     picture = new_output("display_data", {"image/png": "iVBORw0KGgo="})
-    assert "images are never compared" in sentences(rendered(new_code_cell("chart", outputs=[picture])))
+    assert "no plain text" in sentences(rendered(new_code_cell("chart", outputs=[picture])))
 
 
 def test_a_cell_left_out_of_the_comparison_is_found():

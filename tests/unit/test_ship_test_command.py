@@ -95,6 +95,15 @@ def test_an_outage_that_no_longer_breaks_fails_its_notebook(tmp_path, monkeypatc
     assert (outcome.passed, outcome.failed) == (1, 1)
 
 
+def test_a_verdict_in_another_style_sheet_is_the_same_verdict(tmp_path, monkeypatch):
+    path = tmp_path / "n.ipynb"
+    shown = "display({'text/plain': 'lost: 0', 'text/html': '<b>lost: 0</b>'}, raw=True)"
+    was = new_output("display_data", {"text/plain": "lost: 0", "text/html": "<i>lost: 0</i>"})
+    cell = new_code_cell(shown, execution_count=1, outputs=[was], metadata={"tags": [notebooks.CHECKED]})
+    nbformat.write(new_notebook(cells=[cell]), path)
+    assert run_notebook(path, monkeypatch).ok
+
+
 def test_a_thread_that_raises_behind_a_cell_fails_the_cell(tmp_path, monkeypatch):
     thread = "import threading\nworker = threading.Thread(target=lambda: 1 / 0)\nworker.start()\nworker.join()"
     outcome = run_notebook(notebook_at(tmp_path / "n.ipynb", thread, "1"), monkeypatch)
