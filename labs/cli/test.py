@@ -76,12 +76,13 @@ def main(args: argparse.Namespace) -> int:
 
 def parts_for(args: argparse.Namespace) -> list[Part]:
     """Return the parts in their order, the quick ones first."""
-    paths = [] if args.quick else notebooks.chosen(args.names)
+    committed = notebooks.chosen(args.names)
+    paths = [] if args.quick else committed
     parts = []
     if not args.names:
         parts.append(Part("style", style))
         parts.append(pytest_part("unit, contract, fault", ["-m", "not compose and not browser", "tests"]))
-    parts.append(Part("list of notebooks", listing))
+    parts.append(Part("list of notebooks", lambda: listing(committed)))
     parts += [notebook_part(path) for path in paths]
     if args.soak:
         parts += [soak_part(path, args.soak) for path in paths]
@@ -98,13 +99,13 @@ def style() -> Outcome:
     return Outcome("style", passed=int(done.returncode == 0), failed=int(done.returncode != 0))
 
 
-def listing() -> Outcome:
-    """Compare the notebooks on disk with the list of those that are run, and look into each as it is committed."""
+def listing(paths: Sequence[Path]) -> Outcome:
+    """Compare the notebooks on disk with the list of those that are run; look into those of ``paths`` as committed."""
     found = notebooks.listing_findings()
-    for path in notebooks.listed():
+    for path in paths:
         found += [f"{notebooks.shown(path)}: {sentence}" for sentence in render.file_findings(path)]
     print("\n".join(found) or "each is listed, executed from top to bottom and fit to compare")
-    return Outcome("list of notebooks", passed=0 if found else len(notebooks.listed()), failed=len(found))
+    return Outcome("list of notebooks", passed=0 if found else len(paths), failed=len(found))
 
 
 def pytest_part(name: str, arguments: Sequence[str]) -> Part:
