@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.lab import CHROMIUM, CHROMIUM_ARGUMENTS, PROJECT, Lab, running_lab
+from tests.browser.lab import CHROMIUM, CHROMIUM_ARGUMENTS, PROJECT, Lab, page_on, running_lab
 
 
 @pytest.fixture(scope="session")
@@ -35,15 +35,5 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture
 def page(chromium: Any, lab: Lab) -> Iterator[Any]:
     """A page in a context of its own; ``page.troubles`` lists what its console called an error."""
-    context = chromium.new_context(base_url=lab.url, viewport={"width": 1400, "height": 900})
-    page = context.new_page()
-    page.troubles = []
-    page.on("pageerror", lambda error: page.troubles.append(str(error)))
-    page.on("console", lambda message: is_trouble(message) and page.troubles.append(message.text))
-    yield page
-    context.close()
-
-
-def is_trouble(message: Any) -> bool:
-    """Whether a console message is an error of the page, and not of a network that changed under Chromium."""
-    return message.type == "error" and "ERR_NETWORK_CHANGED" not in message.text
+    with page_on(chromium, lab) as page:
+        yield page

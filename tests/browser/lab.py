@@ -121,6 +121,23 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@contextlib.contextmanager
+def page_on(chromium: Any, lab: Lab) -> Iterator[Any]:
+    """Open a page on ``lab`` in a context of its own; ``page.troubles`` lists what its console called an error."""
+    context = chromium.new_context(base_url=lab.url, viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+    page.troubles = []
+    page.on("pageerror", lambda error: page.troubles.append(f"{error}\n{error.stack}"))
+    page.on("console", lambda message: is_trouble(message) and page.troubles.append(message.text))
+    yield page
+    context.close()
+
+
+def is_trouble(message: Any) -> bool:
+    """Whether a console message is an error of the page, and not of a network that changed under Chromium."""
+    return message.type == "error" and "ERR_NETWORK_CHANGED" not in message.text
+
+
 def open_notebook(page: Any, path: str, timeout: float = 90.0) -> None:
     """Open the notebook at ``path`` (relative to the lab's folder) and wait until its kernel is idle.
 
@@ -147,6 +164,7 @@ def load_notebook(page: Any, path: str, timeout: float) -> None:
             const notebook = open.find((widget) => widget.context?.path === path);
             if (!notebook?.context.isReady) return false;
             window.labsNotebook = notebook;
+            if (document.querySelector("#jupyterlab-splash")) return false;
             return notebook.sessionContext?.session?.kernel?.status === "idle";
         }""",
         arg=path,
@@ -222,8 +240,9 @@ def use_theme(page: Any, theme: str, timeout: float = 30.0) -> None:
     """Switch JupyterLab to its "light" or "dark" theme and wait until the page follows."""
     names = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
     page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", names[theme])
+    # JupyterLab shows its splash screen meanwhile, and stumbles when the next switch comes before it is gone.
     page.wait_for_function(
-        "(light) => document.body.dataset.jpThemeLight === light",
+        "(light) => document.body.dataset.jpThemeLight === light && !document.querySelector('#jupyterlab-splash')",
         arg=str(theme == "light").lower(),
         timeout=timeout * 1000,
     )

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.browser.lab import open_notebook, run_all, run_code, screenshot, use_theme
+from tests.browser.lab import open_notebook, page_on, run_all, run_code, screenshot, use_theme
 
 pytestmark = pytest.mark.browser
 
@@ -16,15 +16,23 @@ CELLS = (
 LONG = 60_000  # ms; only ever waited for when something is broken
 
 
+@pytest.fixture(scope="module")
+def opened(lab, chromium):
+    """A page with a notebook that opens a panel on the demo driver, for all tests of this file."""
+    with page_on(chromium, lab) as page:
+        open_notebook(page, lab.write("panel.ipynb", *CELLS))
+        yield page
+
+
 @pytest.fixture
-def panel(lab, page):
-    """A page with a notebook in which a panel on the demo driver has just appeared."""
-    lab.write("panel.ipynb", *CELLS)
-    open_notebook(page, "panel.ipynb")
-    run_all(page)
-    page.locator(".lp-slot").nth(19).wait_for(timeout=LONG)
-    yield page
-    run_code(page, "panel.close()")
+def panel(opened):
+    """The page, with a panel that has just appeared."""
+    opened.troubles.clear()
+    opened.set_viewport_size({"width": 1400, "height": 900})
+    run_all(opened)
+    slots(opened, 20)
+    yield opened
+    run_code(opened, "panel.close()")
 
 
 def value_in_python(page, name):
@@ -140,7 +148,7 @@ def test_the_panel_follows_the_theme(panel):
 def test_nothing_sticks_out_of_the_panel_at_any_width(panel, width):
     run_code(panel, "panel.change('pool_size', 100); panel.press('post'); driver.advance(400)")
     slots(panel, 100)
-    screenshot(panel, "panel-full", width)
+    screenshot(panel, "panel-full", width, height=900 if width > 1000 else 1500)
     outside = panel.evaluate(
         """() => {
             const card = document.querySelector(".lp-card").getBoundingClientRect();

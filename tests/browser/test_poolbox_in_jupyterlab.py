@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.lab import open_notebook, run_all, run_code, screenshot
+from tests.browser.lab import open_notebook, page_on, run_all, run_code, screenshot
 
 pytestmark = pytest.mark.browser
 
@@ -10,19 +10,26 @@ LONG = 60_000  # ms; only ever waited for when something is broken
 HELD = ".lp-slot[data-tone=good]"
 
 
-@pytest.fixture
-def box(lab, page, stack):
-    """A page with a notebook in which a pool box of 3 has just appeared."""
-    lab.write(
-        "box.ipynb",
+@pytest.fixture(scope="module")
+def opened(lab, chromium, stack):
+    """A page with a notebook that opens a pool box of 3, for all tests of this file."""
+    cells = (
         "from labs.kit.poolbox import PoolBox",
         f"box = PoolBox({stack.postgres.url!r}, size=3, timeout=300)\nbox",
     )
-    open_notebook(page, "box.ipynb")
-    run_all(page)
-    page.locator(".lp-slot").nth(2).wait_for(timeout=LONG)
-    yield page
-    run_code(page, "box.close()")
+    with page_on(chromium, lab) as page:
+        open_notebook(page, lab.write("box.ipynb", *cells))
+        yield page
+
+
+@pytest.fixture
+def box(opened):
+    """The page, with a pool box that has just appeared."""
+    opened.troubles.clear()
+    run_all(opened)
+    count(opened, ".lp-slot[data-tone=free]", 3)
+    yield opened
+    run_code(opened, "box.close()")
 
 
 def count(page, selector, wanted):

@@ -285,7 +285,7 @@ const RING_ROWS = 2;
 
 // The line for a connection, its head first: a dot a request, darker the longer it has waited; and below it a ring
 // for each request that was refused.
-function waitingPart({ height = 144 } = {}) {
+function waitingPart() {
   const title = element("h3", { class: "lp-title" });
   const longest = element("span", { class: "lp-note" });
   const dots = shape("svg", { class: "lp-dots", role: "img" });
@@ -305,6 +305,7 @@ function waitingPart({ height = 144 } = {}) {
   }
 
   function drawDots(count, waits, limit) {
+    const height = dots.getBoundingClientRect().height || 144; // the style sheet's
     const fits = (pitch) => Math.floor(width / pitch) * Math.floor(height / pitch) >= count;
     const pitch = DOT_PITCHES.find(fits) ?? DOT_PITCHES.at(-1);
     const across = Math.max(1, Math.floor(width / pitch));
