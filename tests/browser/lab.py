@@ -15,10 +15,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nbformat
+
+from labs.kit.parentage import die_with_parent
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(__file__).resolve().parent / "screenshots"
@@ -83,7 +86,15 @@ def running_lab(folder: Path, private: Path, environment: dict[str, str] | None 
     surroundings = {**os.environ, "PYTHONPATH": path, **own, **(environment or {})}
     log = private / "jupyterlab.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=surroundings, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            env=surroundings,
+            start_new_session=True,
+            # A killed test run leaves nothing behind. The call is one system call, so threads do not matter.
+            preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509
+        )
     lab = Lab(f"http://127.0.0.1:{port}", folder, process)
     try:
         wait_until_up(lab, log)
