@@ -176,3 +176,13 @@ def test_a_code_host_shows_the_last_sentence_and_a_picture_can_be_drawn(box, tmp
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert data["text/plain"] == "[pool box] 2 of 3 connections borrowed, nobody waiting."
     assert box.picture().save(tmp_path / "box.png", dpi=40).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_settled_box_has_lent_what_it_can(stack):
+    with PoolBox(stack.postgres.url, size=2, timeout=30) as box:
+        for _ in range(3):
+            box.borrow()
+        assert box.settle()
+        state = box.state()
+    assert all(state["slots"])
+    assert len(state["waiting"]) == 1

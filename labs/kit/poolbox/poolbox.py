@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import threading
+import time
 from typing import Any, ClassVar, Self
 
 import anywidget
@@ -60,6 +61,16 @@ class PoolBox(anywidget.AnyWidget):
         """Send everybody home and forget who has given up."""
         self._borrowers.give_back_all()
         self._borrowers.forget_timeouts()
+
+    def settle(self, timeout: float = 10.0) -> bool:
+        """Wait until whoever can have a connection has one; return whether that came within ``timeout`` wall seconds."""
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            state = self.state()
+            if not state["waiting"] or all(state["slots"]):
+                return True
+            time.sleep(0.02)
+        return False
 
     def state(self) -> dict[str, Any]:
         """Return who holds what, who waits and who has given up; see Borrowers.state."""
