@@ -63,7 +63,7 @@ class PoolBox(anywidget.AnyWidget):
         self._borrowers.forget_timeouts()
 
     def settle(self, timeout: float = 10.0) -> bool:
-        """Wait until whoever can have a connection has one; return whether that came within ``timeout`` wall seconds."""
+        """Wait until whoever can have a connection has one; return whether it came within ``timeout`` wall seconds."""
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             state = self.state()
