@@ -6,6 +6,7 @@ Measured inside a notebook kernel, where the drawings are also packed for the br
 import itertools
 import json
 import statistics
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +72,8 @@ def _kernel() -> Iterator[tuple[Any, psutil.Process]]:
     """Give a client of a fresh kernel, and the kernel's process."""
     from jupyter_client.manager import start_new_kernel
 
-    manager, client = start_new_kernel(kernel_name="python3", cwd=str(PROJECT / "notebooks"))
+    folder = str(PROJECT / "notebooks")
+    manager, client = start_new_kernel(kernel_name="python3", cwd=folder, stderr=subprocess.DEVNULL)
     try:
         yield client, psutil.Process(manager.provisioner.pid)
     finally:
