@@ -20,7 +20,7 @@ from werkzeug.security import generate_password_hash
 from labs.fanout.social.models import Base
 from labs.stack import Stack, StackError
 
-VERSION = 1  # of the rows below: a database seeded by another version is seeded anew
+VERSION = 2  # of the rows below: a database seeded by another version is seeded anew
 SEED = 45_312
 
 INFLUENCER = "techinfluencer"
@@ -87,11 +87,15 @@ def set_followers(stack: Stack, followers: int, progress: Progress | None = None
 
 
 def restore(stack: Stack) -> None:
-    """Remove the posts and comments that runs have added, and count ids on from where the seed ended."""
+    """Remove what runs have added, give phones their tokens back, and count ids on from where the seed ended.
+
+    A post takes its place in the outbox, its fan-outs and their deliveries with it.
+    """
     with _connection(stack) as connection, connection.begin():
         _wait_for_others(connection)
         connection.execute(text("DELETE FROM comments WHERE id > :last"), {"last": COMMENTS})
         connection.execute(text("DELETE FROM posts WHERE id > :last"), {"last": POSTS})
+        _return_tokens(connection)
         _continue_ids(connection, comments=COMMENTS, posts=POSTS)
 
 
@@ -197,16 +201,27 @@ def _insert_readers(connection: Connection, first: int, last: int) -> None:
 
 
 def _insert_devices(connection: Connection, owners: str, **values: Any) -> None:
-    """Give a phone to each of ``owners``, a query of (user_id, id); its token looks like one of FCM's and is unique."""
+    """Give a phone to each of ``owners``, a query of (user_id, id)."""
     devices = f"""
         INSERT INTO devices (id, user_id, platform, token)
-        SELECT id, user_id, CASE WHEN id % 2 = 0 THEN 'ios' ELSE 'android' END,
-               left(letters, 22) || '\\:APA91b' || substr(letters, 23, 134)
+        SELECT id, user_id, CASE WHEN id % 2 = 0 THEN 'ios' ELSE 'android' END, token FROM ({_tokens(owners)}) AS owner
+    """
+    connection.execute(text(devices), values)
+
+
+def _tokens(owners: str) -> str:
+    """Return a query that adds a token to each of ``owners``, a query with an id: it looks like FCM's and is unique."""
+    return f"""
+        SELECT owner.*, left(letters, 22) || '\\:APA91b' || substr(letters, 23, 134) AS token
         FROM ({owners}) AS owner,
              LATERAL (SELECT encode(sha512(id::text::bytea) || sha512(('-' || id)::bytea), 'base64') AS digest) AS hash,
              LATERAL (SELECT replace(replace(replace(digest, '+', '-'), '/', '_'), chr(10), '') AS letters) AS random
     """
-    connection.execute(text(devices), values)
+
+
+def _return_tokens(connection: Connection) -> None:
+    made = _tokens("SELECT id FROM devices WHERE token IS NULL")
+    connection.execute(text(f"UPDATE devices SET token = made.token FROM ({made}) AS made WHERE made.id = devices.id"))
 
 
 def _copy_follows(connection: Connection) -> None:

@@ -1,9 +1,9 @@
-"""What is stored: people, who follows whom, their phones, posts and comments."""
+"""What is stored: people, who follows whom, their phones, posts and comments, and what is still to be sent."""
 
 from datetime import datetime
 from typing import Annotated
 
-from sqlalchemy import CreateView, DateTime, ForeignKey, Index, func, select
+from sqlalchemy import ARRAY, CreateView, DateTime, ForeignKey, Index, Integer, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 Created = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
@@ -61,6 +61,55 @@ class Comment(Base):
     created_at: Mapped[Created]
 
     author: Mapped[User] = relationship()
+
+
+class Outbox(Base):
+    """Posts whose followers are to be told: a row is written with its post, and goes when the fan-out begins."""
+
+    __tablename__ = "outbox"
+
+    post_id: Mapped[int] = mapped_column(ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True)
+    author_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+
+    post: Mapped[Post] = relationship()
+
+
+class Fanout(Base):
+    """One notification on its way to an author's followers, about one post or about several."""
+
+    __tablename__ = "fanouts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    post_id: Mapped[int] = mapped_column(ForeignKey("posts.id", ondelete="CASCADE"), index=True)  # the newest
+    title: Mapped[str]
+    body: Mapped[str]
+    started_at: Mapped[Created]
+
+    __table_args__ = (Index("ix_fanouts_author_id", author_id),)
+
+
+class Delivery(Base):
+    """One chunk of a fan-out: the phones that have still to be called, and who is at it.
+
+    ``state``: "waiting", until ``due_at``; "issued" to a worker; "sending"; "finished". ``issue`` counts how often it
+    was issued. Issued or sending, it is overdue at ``due_at`` and may be issued again.
+    """
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    fanout_id: Mapped[int] = mapped_column(ForeignKey("fanouts.id", ondelete="CASCADE"), index=True)
+    position: Mapped[int] = mapped_column()  # in the fan-out, from 0
+    device_ids: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    state: Mapped[str] = mapped_column(default="waiting", server_default="waiting")
+    issue: Mapped[int] = mapped_column(default=0, server_default="0")
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    due_at: Mapped[Created]
+
+    fanout: Mapped[Fanout] = relationship()
+
+    __table_args__ = (Index("ix_deliveries_open", position, id, postgresql_where=state != "finished"),)
 
 
 # Followers of each author as of the last refresh.

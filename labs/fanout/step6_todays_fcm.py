@@ -1,0 +1,100 @@
+"""Publish a post, and leave it to background workers to push it to the phones of its author's followers.
+
+A post and its entry in the outbox are committed together, so that no post is ever without its fan-out. A relay turns
+the outbox into chunks of 500 phones and has workers send them; what each message came to is written down, so that
+nothing is lost with a worker and nothing that was accepted is sent again. Only the chunk that a worker was sending
+when it died is sent twice.
+
+Each message is a request of its own, as FCM wants it today, and each worker has many of them in flight. All workers
+together stay within the project's quota, ramp up to it, and stop for as long as FCM asks.
+
+All authors together have so many chunks in flight. Authors with very many followers get one fan-out a minute: what
+they post meanwhile waits in the outbox, and then goes out as one notification.
+"""
+
+from flask import Blueprint, g
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import distinct_on
+
+from .social import config, create_app, outbox, quota
+from .social.auth import signed_in
+from .social.body import required
+from .social.courier import courier, over_quota
+from .social.db import session
+from .social.models import Device, Follow, Outbox, Post
+from .social.results import Result
+from .social.worker import create_celery
+
+celery_app = create_celery()
+posts = Blueprint("posts", __name__)
+
+
+@posts.post("/api/v1/posts/create")
+@signed_in
+def create_post():
+    post = Post(author_id=g.user_id, content=required("content"))
+    session.add(Outbox(post=post, author_id=post.author_id))
+    session.commit()
+    return {"status": "ok", "id": post.id}, 201
+
+
+@celery_app.task(name="social.relay")
+def relay() -> None:
+    outbox.begin_fanouts(every_phone_of_followers if config.NOTIFY_EVERY_PHONE else newest_phone_of_followers)
+    outbox.issue_chunks(send_chunk, quota.may_send)
+
+
+@celery_app.task(name="social.send_chunk", time_limit=config.CHUNK_TIMEOUT)
+def send_chunk(delivery_id: int, issue: int) -> None:
+    chunk = outbox.claim(delivery_id, issue)
+    if chunk:
+        outbox.settle(chunk, send(chunk))
+    relay()
+
+
+def send(chunk: outbox.Chunk) -> list[Result]:
+    tokens = [token for _, token in chunk.phones]
+    results = courier().send(tokens, chunk.title, chunk.body, within=config.CHUNK_TIMEOUT / 2)
+    spent = [result.wait for result in results if over_quota(result)]
+    if spent:
+        quota.pause(max(spent))
+    return results
+
+
+def newest_phone_of_followers(author_id: int):
+    """Select one phone of each follower."""
+    newest_first = every_phone_of_followers(author_id).order_by(Device.user_id, Device.id.desc())
+    return newest_first.ext(distinct_on(Device.user_id))
+
+
+def every_phone_of_followers(author_id: int):
+    """Select all phones of all followers."""
+    return (
+        select(Device.id)
+        .join(Follow, Follow.follower_id == Device.user_id)
+        .where(Follow.followee_id == author_id, Device.token.is_not(None))
+    )
+
+
+@celery_app.task(name="social.refresh_follower_counts")
+def refresh_follower_counts() -> None:
+    session.execute(text("REFRESH MATERIALIZED VIEW CONCURRENTLY follower_counts"))
+    session.commit()
+
+
+celery_app.conf.update(
+    task_acks_late=True,  # a task that dies with its worker stays in the queue
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,  # a worker takes a chunk when it has time for it
+    broker_transport_options={"visibility_timeout": config.VISIBILITY_TIMEOUT},
+)
+celery_app.conf.beat_schedule = {
+    "follower counts": {"task": refresh_follower_counts.name, "schedule": config.FOLLOWER_COUNTS_REFRESH},
+    "relay": {
+        "task": relay.name,
+        "schedule": config.RELAY_INTERVAL,
+        "options": {"expires": config.RELAY_INTERVAL},  # busy workers, who relay after each chunk, need no reminders
+    },
+}
+
+app = create_app(posts)
