@@ -17,7 +17,8 @@ from pathlib import Path
 
 import psutil
 
-PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
+PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_SECUREBITS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 8, 28, 47, 2
+NO_SETUID_FIXUP = 1 << 2  # a change of user keeps the capabilities, and access() counts them: initdb asks it
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 CAPABILITY_VERSION_3 = 0x20080522
 LINUX = sys.platform.startswith("linux")
@@ -124,6 +125,7 @@ def as_user(user: pwd.struct_passwd | None, how: int, *paths: Path) -> Callable[
         if user is not None:
             if closed and _libc is not None:
                 _libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+                _libc.prctl(PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0, 0, 0)  # refused to a root without CAP_SETPCAP
             os.setgroups([])
             os.setgid(user.pw_gid)
             os.setuid(user.pw_uid)
