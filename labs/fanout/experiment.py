@@ -21,7 +21,7 @@ from labs.kit.progress import Progress
 from labs.kit.servers import table as servers_table
 
 LEAD_IN = 1.0  # wall seconds of ordinary traffic before the post
-SETTLE = 30.0  # wall seconds, at most, that a run waits for what must come: the last connection, the last push
+SETTLE = 60.0  # wall seconds, at most, that a run waits for what must come: the last connection, the last push
 CONSEQUENCES = 2.2  # wall seconds that an outage must last before a run may judge it
 
 

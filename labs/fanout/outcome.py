@@ -21,7 +21,7 @@ from labs.kit.verdict import Fact, Verdict, share_in_words
 CREATE = f"POST {CREATE_PATH}"
 FEED = "GET /api/v1/feed"
 PATIENCE = 5.0  # incident seconds: a feed that is blank for longer counts as not served
-LAST_PART = 10.0  # incident seconds at the end of a run, by which "down" is judged
+LAST_PART = 10.0  # incident seconds: "down" is judged by who asks in this time, after as long again
 
 
 class Outcome:
@@ -67,15 +67,18 @@ class Outcome:
 
     @property
     def failed_at_end(self) -> float:
-        """The share of readers' requests not served in the last part of the run, 0 to 1."""
-        end = self.recording.seconds - PATIENCE
+        """The share of readers asking late in the run who had no good answer when it ended, 0 to 1.
+
+        They had at least ten seconds, so a slow answer counts as one; who is refused or still waits had none.
+        """
+        end = self.recording.seconds
         part = min(LAST_PART, end / 3)
-        late = self._readers.due >= end - part
-        return float(self._unserved[late].mean()) if late.any() else math.nan
+        late = self.recording.requests.where(who="reader").between(end - 2 * part, end - part)
+        return float((~late.ok).mean()) if len(late) else math.nan
 
     @property
     def down(self) -> bool:
-        """Whether more than half of the readers' requests were not served at the end of the run."""
+        """Whether more than half of the readers who asked late in the run had no good answer."""
         return self.failed_at_end > 0.5
 
     @property
@@ -238,9 +241,9 @@ class Outcome:
 
     @property
     def pace(self) -> float:
-        """Phones reached a second, from the first notification to the last one seen."""
+        """Notifications a second that reached a phone for the first time, from the first to the last one seen."""
         first, last = (self._pushes.get(name, math.nan) for name in ("first_accepted_at", "last_accepted_at"))
-        return self.accepted / (last - first) if last > first else math.nan
+        return (self.accepted - self.duplicated) / (last - first) if last > first else math.nan
 
     @property
     def pushes_per_second(self) -> str:
