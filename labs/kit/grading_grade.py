@@ -55,25 +55,25 @@ class Finding:
 
 def exactly(what: str, measured: Any, target: Any, look_at: str, unit: str = "", varies: bool | None = None) -> Finding:
     """Return the finding that ``measured`` equals ``target``."""
-    return Finding(what, measured, _figure(target, unit), measured == target, look_at, unit, varies)
+    return Finding(what, measured, _bound(target, unit), measured == target, look_at, unit, varies)
 
 
 def at_most(what: str, measured: float, target: float, look_at: str, unit: str = "",
             varies: bool | None = None) -> Finding:
     """Return the finding that ``measured`` is ``target`` or less; NaN, of nothing measured, misses."""
-    return Finding(what, measured, f"at most {_figure(target, unit)}", measured <= target, look_at, unit, varies)
+    return Finding(what, measured, f"at most {_bound(target, unit)}", measured <= target, look_at, unit, varies)
 
 
 def at_least(what: str, measured: float, target: float, look_at: str, unit: str = "",
              varies: bool | None = None) -> Finding:
     """Return the finding that ``measured`` is ``target`` or more; NaN, of nothing measured, misses."""
-    return Finding(what, measured, f"at least {_figure(target, unit)}", measured >= target, look_at, unit, varies)
+    return Finding(what, measured, f"at least {_bound(target, unit)}", measured >= target, look_at, unit, varies)
 
 
 def between(what: str, measured: float, low: float, high: float, look_at: str, unit: str = "",
             varies: bool | None = None) -> Finding:
     """Return the finding that ``measured`` lies from ``low`` to ``high``, both included."""
-    target = f"from {_figure(low)} to {_figure(high, unit)}"
+    target = f"from {_bound(low)} to {_bound(high, unit)}"
     return Finding(what, measured, target, low <= measured <= high, look_at, unit, varies)
 
 
@@ -173,3 +173,8 @@ def _figure(value: Any, unit: str = "") -> str:
     if isinstance(value, Integral) or not isinstance(value, (list, tuple, set, dict)):
         return f"{cell_text(value)} {unit}".strip()
     return repr(value)
+
+
+def _bound(target: Any, unit: str = "") -> str:
+    """A target as its author wrote it: 0.2, not the 0.200 of a measured figure."""
+    return f"{target:,.10g} {unit}".strip() if isinstance(target, float) else _figure(target, unit)

@@ -323,6 +323,7 @@ def test_the_grader_gets_a_function_with_its_name_and_source():
     (at_most("statements", 45_313, 5, ""), False, "statements: 45,313, target at most 5, missed"),
     (at_least("reached", 4, 5, ""), False, "reached: 4, target at least 5, missed"),
     (between("pool", 7, 5, 9, "", unit="places"), True, "pool: 7 places, target from 5 to 9 places, met"),
+    (at_most("share lost", 0.31, 0.2, ""), False, "share lost: target at most 0.2, missed"),
     (holds("all reached", False, ""), False, "all reached: no, target yes, missed"),
     (exactly("who", "api", "worker", ""), False, "who: api, target worker, missed"),
     (exactly("pids", [1, 2], [1, 2], ""), True, "pids: [1, 2], target [1, 2], met"),
