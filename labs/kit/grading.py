@@ -236,6 +236,8 @@ def _trouble(error: Exception, answer: Any) -> str:
 
 
 def _sentence(text: str) -> str:
+    # A function's own name keeps its letters; only words of ours take a capital.
+    text = f"Y{text[1:]}" if text.startswith("your ") else text
     return text if text.endswith((".", "?")) else f"{text}."
 
 

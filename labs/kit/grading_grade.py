@@ -151,10 +151,11 @@ class Grade:
 
     def _repr_html_(self) -> str:
         bar = {PASSED: "#0072B2", NOT_PASSED: "#D55E00", NOT_ANSWERED: "rgba(128,128,128,.6)"}[self.state]
-        parts = [f"<p><b>{html.escape(self._headline)}</b></p>"]
+        missing = "" if self.answered else f": {html.escape(self.trouble)}"
+        parts = [f"<p><b>{html.escape(self._headline)}</b>{missing}</p>"]
         if self.findings:
             parts.append(self._table()._repr_html_())
-        if self.trouble:
+        if self.trouble and self.answered:
             parts.append(f"<p>{html.escape(self.trouble)}</p>")
         if self.look_at:
             parts.append(f"<p><b>Look at next:</b> {html.escape(self.look_at)}</p>")
@@ -164,7 +165,7 @@ class Grade:
     def _table(self) -> Table:
         rows = [(finding.what, finding.measured_words, finding.target, "met" if finding.met else "missed")
                 for finding in self.findings]
-        return Table(("measured", "it was", "target", "so it is"), rows)
+        return Table(("measured", "it was", "target", "result"), rows)
 
 
 def _figure(value: Any, unit: str = "") -> str:

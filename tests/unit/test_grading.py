@@ -165,8 +165,8 @@ def generates(number):
     (exits, "exits stopped with SystemExit: leaving at 2 (line "),
     (long_winded, "long_winded stopped with KeyError: 'first line"),
     (generates, "generates stopped with LookupError: after one (line "),
-    (lambda: 4, "your function stopped with TypeError: "),
-    (lambda number: number.nothing, "your function stopped with AttributeError: 'int' object"),
+    (lambda: 4, "Your function stopped with TypeError: "),
+    (lambda number: number.nothing, "Your function stopped with AttributeError: 'int' object"),
 ])
 def test_a_function_that_raises_is_one_line_and_no_traceback(answer, said):
     grade = make().check(answer)
