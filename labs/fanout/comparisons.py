@@ -38,7 +38,9 @@ class Ladder:
         """Return what each step did for the author, the connections, the readers and the followers."""
         columns = ("step", "author's answer", "connection held", "readers not served", "threads busy at the end",
                    "last notification", "delivered", "duplicated", "lost")  # fmt: skip
-        return Table(columns, [_row(outcome) for outcome in self.outcomes], caption="Durations of the incident.")
+        speeds = " and ".join(dict.fromkeys(f"{each.knobs.speed:g}" for each in self.outcomes))
+        caption = f"At speed {speeds}: where the processor is what takes the time, a duration reads that much too long."
+        return Table(columns, [_row(outcome) for outcome in self.outcomes], caption=caption)
 
     def chart(self) -> charts.Chart:
         """Draw the pool of each step on the same axes."""

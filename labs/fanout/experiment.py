@@ -6,7 +6,7 @@
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,15 +41,12 @@ def run(**knobs: Any) -> Outcome:
 
 def _script(system: System, progress: Progress) -> Outcome:
     knobs, clock = system.knobs, system.clock
-    events: list[tuple[float, Callable[[], None]]] = []
     posted_at = clock.incident(LEAD_IN)
     if knobs.posts:
-        events.append((posted_at, lambda: system.post(knobs.posts)))
+        system.post(knobs.posts, at=clock.epoch(posted_at))
     if knobs.restart_at_s is not None:
-        events.append((knobs.restart_at_s, system.restart_pods))
-    for at, act in sorted(events, key=lambda event: event[0]):
-        _wait_until(system, at, progress)
-        act()
+        _wait_until(system, knobs.restart_at_s, progress)
+        system.restart_pods()
     _wait_until(system, knobs.seconds, progress)
     if _takes_every_connection(knobs, posted_at):
         _unfold(system, progress)

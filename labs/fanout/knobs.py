@@ -16,7 +16,7 @@ class Knobs(KnobsBase):
     pool_size: int = whole(20, 1, 100, "connections", "connections in each pod's pool")
     followers: int = whole(45_312, 10, 1_000_000, "followers", "who follows @techinfluencer")
     fcm_latency_ms: float = number(45, 0, 5_000, "ms", "the push service answers one call in")
-    db_latency_ms: float = number(6, 0, 500, "ms", "added to every statement's round trip")
+    db_latency_ms: float = number(2, 0, 500, "ms", "added to every statement's round trip")
     pool_timeout_s: float = number(30, 0.5, 300, "s", "a request waits this long for a connection, then fails")
     client_timeout_s: float = number(2, 0.5, 300, "s", "the author's phone waits this long for its answer")
     client_retries: bool = switch(True, "after that it sends the post again, until it is answered")

@@ -368,6 +368,12 @@ class Outcome:
         columns = ("process", "cores, median", "cores, most", "MB after the post", "MB at the end")
         return Table(columns, rows, caption=f"This machine has {self.recording.cores} cores.")
 
+    @property
+    def pod_cores(self) -> float:
+        """Processors that one API pod kept busy after the post, median; one Python interpreter can use one."""
+        seen = self.recording.processes.where(name="api-1").between(after=self.posted_at)
+        return float(np.median(seen.cpu)) if len(seen) else math.nan
+
     def verdict(self) -> Verdict:
         """Return the facts of this run that are the same on every machine."""
         facts = [

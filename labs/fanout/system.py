@@ -31,6 +31,7 @@ READER_PATIENCE = 60.0  # incident seconds a phone's HTTP client waits by defaul
 QUEUE = "fanout"
 SERVER_STATEMENTS = "server_statements.json"
 FOR_EVER = 3600.0  # wall seconds: longer than any run
+NOTICE = 0.12  # wall seconds: the traffic generator looks at its orders twenty times a second
 WARM_UP = 30.0  # wall seconds, at most, until a first post has been through every part
 JWT_SECRET = "live-postmortems-run-on-loopback-only"
 CREATE_PATH = "/api/v1/posts/create"
@@ -126,10 +127,14 @@ class System:
 
     # -- while it runs --------------------------------------------------------------------------------------------
 
-    def post(self, posts: int = 1) -> None:
-        """Have @techinfluencer press *Post* ``posts`` times at once; the phone behaves as the knobs say."""
-        self.recorder.mark("post" if posts == 1 else f"{posts} posts")
-        self._shots += [{"id": f"post-{next(self._shot_numbers)}", "at": time.time()} for _ in range(posts)]
+    def post(self, posts: int = 1, at: float | None = None) -> None:
+        """Have @techinfluencer press *Post* ``posts`` times at once; the phone behaves as the knobs say.
+
+        ``at``: wall time at which that is due; by default as soon as the traffic generator can know of it.
+        """
+        due = time.time() + NOTICE if at is None else at
+        self.recorder.mark("post" if posts == 1 else f"{posts} posts", due)
+        self._shots += [{"id": f"post-{next(self._shot_numbers)}", "at": due} for _ in range(posts)]
         self._write_traffic_control()
 
     def _as_sent(self, shot: dict) -> dict:
