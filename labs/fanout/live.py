@@ -287,7 +287,7 @@ def play(opened: Panel) -> Picture:
     _wait(lambda: opened.snapshot().get("pool"), 30.0)
     time.sleep(1.0)
     opened.press("post")
-    _wait(lambda: opened.snapshot()["tone"] == "bad" and opened.snapshot()["waiting"]["refused"] > 0, PLAYED_FOR)
+    _wait(lambda: opened.snapshot()["tone"] == "bad" and opened.snapshot()["waiting"]["refused"] >= 10, PLAYED_FOR)
     picture = opened.picture()
     opened.close()
     return picture

@@ -115,6 +115,11 @@ class Outcome:
         """Connections of all pods' pools together."""
         return self.knobs.pool_size * self.knobs.pods
 
+    @property
+    def all_threads(self) -> int:
+        """Threads of all pods together."""
+        return self.knobs.threads * self.knobs.pods
+
     @cached_property
     def _held_by_posts(self) -> tuple[np.ndarray, np.ndarray]:
         """(times, connections held by the route that creates posts), all pods together; shapes (n,)."""
@@ -290,10 +295,14 @@ class Outcome:
     @property
     def title(self) -> str:
         """The finding, as a chart's title states it."""
+        step = step_of(self.knobs.step)
+        if not step.holds_connection and not step.worker and self.knobs.posts:
+            state = "Down" if self.down else "Up"
+            return f"{state} at the end, with {self.busy_threads} of {self.all_threads} threads at work"
         if self.down and self.pool_exhausted:
             return f"Down: the post holds all {self.all_connections} connections"
         if self.down:
-            return "Down, although the post gives its connections back"
+            return f"Down, with {self.connections_at_end} of {self.all_connections} connections in use"
         if not self.connections_by_post:
             return "Up, and no connection waits for the push service"
         return f"Up: the post holds {self.connections_by_post} of {self.all_connections} connections"

@@ -231,14 +231,16 @@ class Drawing:
         self.text(x, 82, f"Waiting, {count:,}" if count else "Waiting, none", weight=600)
         waits = sorted(waiting.get("waits") or [], reverse=True)
         longest = f"longest {waiting.get('longest') or 0:,.0f} of {limit:g} s" if count else f"limit {limit:g} s"
-        self.text(x + 180, 82, longest, 8.5, QUIET, ha="right")
+        self.text(x + 184, 82, longest, 8, QUIET, ha="right")
         pitch = next((p for p in (18, 16, 14, 12, 10, 8, 7) if (180 // p) * (144 // p) >= count), 7)
         across = int(180 // pitch)
         for at in range(min(count, across * int(144 // pitch))):
             share = min(1.0, waits[min(at, len(waits) - 1)] / limit) if waits and limit else 1.0
             place = x + at % across * pitch + pitch / 3, 96 + at // across * pitch + pitch / 3
             self.dot(*place, pitch / 3, facecolor=MAIN, alpha=0.25 + 0.75 * share)
-        refused = waiting.get("refused") or 0
+        if "refused" not in waiting:
+            return
+        refused = waiting["refused"] or 0
         words = f"Refused with 503, {refused:,}" if refused else "Refused with 503, none"
         self.text(x, 258, words, 9, BAD if refused else QUIET, weight=600 if refused else 400)
         for at in range(min(refused, 20)):

@@ -174,7 +174,6 @@ def snapshot(state: dict[str, Any]) -> dict[str, Any]:
             "waits": waits,
             "longest": max(waits, default=0.0),
             "limit": state["timeout"],
-            "refused": len(state["timed_out"]),
         },
     }
 
