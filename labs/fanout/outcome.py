@@ -362,7 +362,8 @@ class Outcome:
     def _longest_seen(self) -> str:
         looks = self.recording.postgres.between(after=self.posted_at)
         running = [row["state_age"] for rows in looks.rows for row in rows if row["state"] == "active"]
-        found = f"the longest statement found running had taken {seconds(max(running))}" if running else "none was ever found running"
+        longest = f"the longest statement found running had taken {seconds(max(running, default=0.0))}"
+        found = longest if running else "none was ever found running"
         return f"In {len(looks)} looks at pg_stat_activity, {found}."
 
     def vitals(self) -> Table:
