@@ -5,8 +5,8 @@ the outbox into chunks of 500 phones and has workers send them; what each messag
 nothing is lost with a worker and nothing that was accepted is sent again. Only the chunk that a worker was sending
 when it died is sent twice.
 
-All authors together have so many chunks in flight. Authors with very many followers get one fan-out a minute: what
-they post meanwhile waits in the outbox, and then goes out as one notification.
+However many authors post, no more than ``CHUNKS_IN_FLIGHT`` chunks are under way. Authors with very many followers get
+one fan-out a minute: what they post meanwhile waits in the outbox, and then goes out as one notification.
 """
 
 import requests

@@ -8,8 +8,8 @@ when it died is sent twice.
 Each message is a request of its own, as FCM wants it today, and each worker has many of them in flight. All workers
 together stay within the project's quota, ramp up to it, and stop for as long as FCM asks.
 
-All authors together have so many chunks in flight. Authors with very many followers get one fan-out a minute: what
-they post meanwhile waits in the outbox, and then goes out as one notification.
+However many authors post, no more than ``CHUNKS_IN_FLIGHT`` chunks are under way. Authors with very many followers get
+one fan-out a minute: what they post meanwhile waits in the outbox, and then goes out as one notification.
 """
 
 from flask import Blueprint, g

@@ -43,9 +43,14 @@ def load(load_step, monkeypatch):
     def load(step: str, **settings: object) -> app_tests.Program:
         builtin = {offer for offer in _state._on_app_finalizers if offer.__module__ == "celery.app.builtins"}
         monkeypatch.setattr(_state, "_on_app_finalizers", builtin)
-        return load_step(step, **settings)
+        program = load_step(step, **settings)
+        couriers.append(sys.modules.get("labs.fanout.social.courier"))
+        return program
 
-    return load
+    couriers = []
+    yield load
+    for courier in filter(None, couriers):
+        courier.close_courier()
 
 
 @pytest.fixture
@@ -248,12 +253,14 @@ def test_what_an_author_with_very_many_followers_posts_within_a_minute_goes_out_
     assert push_server.counters()["accepted"] == 2 * FOLLOWERS
 
 
-def test_an_author_with_few_followers_need_not_wait(load, broker, ask):
+def test_an_author_with_few_followers_need_not_wait_and_each_post_is_a_notification(load, broker, ask):
     program = load(BATCHES, THROTTLE_FOLLOWERS=FOLLOWERS)
-    for _ in range(2):
-        program.post()
-        program.module.relay()
-    assert ask("SELECT title FROM fanouts") == ["New post"] * 2
+    for content in ["First.", "Second."]:
+        program.post(content)
+    program.module.relay()
+    program.post("Third.")
+    program.module.relay()
+    assert ask("SELECT body FROM fanouts WHERE title = 'New post' ORDER BY id") == ["First.", "Second.", "Third."]
 
 
 # -- what became of each message --------------------------------------------------------------------------------------
@@ -404,6 +411,27 @@ def test_no_connection_is_held_while_the_push_service_is_called(load, broker, mo
     module.relay()
     work_off(program, broker)
     assert held == [0] * 3
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_was_sent_is_not_forgotten_when_the_database_restarts_meanwhile(
+    load, push_server, broker, ask, monkeypatch, step
+):
+    program = load(step, **CHUNKS)
+    send = program.module.send
+
+    def send_while_the_database_restarts(chunk):
+        results = send(chunk)
+        ask("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'social-api'")
+        return results
+
+    monkeypatch.setattr(program.module, "send", send_while_the_database_restarts)
+    program.post()
+    program.module.relay()
+    work_off(program, broker)
+    assert ask(OPEN) == [0]
+    counters = push_server.counters()
+    assert (counters["devices"], counters["duplicates"]) == (FOLLOWERS, 0)
 
 
 @pytest.fixture

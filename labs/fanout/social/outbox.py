@@ -7,13 +7,15 @@ a chunk that is not finished in time is issued again. Each step is one short tra
 
 import logging
 import random
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import NamedTuple
 
 from celery import Task
-from sqlalchemy import Select, any_, delete, exists, func, insert, literal, select, update
+from sqlalchemy import Row, Select, any_, delete, exists, func, insert, literal, select, update
+from sqlalchemy.exc import OperationalError
 
 from . import config
 from .db import session
@@ -39,34 +41,39 @@ class Chunk(NamedTuple):
 
 
 def begin_fanouts(phones_of_followers: Callable[[int], Select]) -> None:
-    """Turn every author's posts in the outbox into one fan-out, unless the author has to wait.
+    """Turn the posts in the outbox into fan-outs, except those of authors who have to wait.
 
+    What an author with very many followers has posted goes out as one notification, anybody else's posts one by one.
     ``phones_of_followers`` selects the device ids to notify for an author's id.
     """
-    while (author_id := _next_author()) is not None:
+    while (author := _next_author()) is not None:
+        author_id, merged = author
         posts = delete(Outbox).where(Outbox.author_id == author_id).returning(Outbox.post_id)
-        post_ids = session.scalars(posts).all()
-        if post_ids:
-            _begin_fanout(author_id, post_ids, phones_of_followers)
+        post_ids = sorted(session.scalars(posts))
+        for about in [post_ids] if merged and post_ids else [[post_id] for post_id in post_ids]:
+            _begin_fanout(author_id, about, phones_of_followers)
         session.commit()
     session.rollback()
 
 
-def _next_author() -> int | None:
-    """Lock an author who has posts in the outbox and need not wait, passing over those another relay is busy with."""
+def _next_author() -> Row[tuple[int, bool]] | None:
+    """Lock an author who has posts in the outbox and need not wait, passing over those another relay is busy with.
+
+    Return the author's id and whether it is one with very many followers.
+    """
     followers = select(follower_counts.c.followers).where(follower_counts.c.author_id == User.id).scalar_subquery()
+    very_many = func.coalesce(followers, 0) > config.THROTTLE_FOLLOWERS
     just_had_one = exists().where(Fanout.author_id == User.id, Fanout.started_at > _in(-config.THROTTLE_SECONDS))
-    return session.scalar(
-        select(User.id)
-        .where(exists().where(Outbox.author_id == User.id))
-        .where(~((func.coalesce(followers, 0) > config.THROTTLE_FOLLOWERS) & just_had_one))
+    return session.execute(
+        select(User.id, very_many)
+        .where(exists().where(Outbox.author_id == User.id), ~(very_many & just_had_one))
         .limit(1)
         .with_for_update(of=User, key_share=True, skip_locked=True)
-    )
+    ).first()
 
 
-def _begin_fanout(author_id: int, post_ids: Iterable[int], phones_of_followers: Callable[[int], Select]) -> None:
-    newest = session.get_one(Post, max(post_ids))
+def _begin_fanout(author_id: int, post_ids: Sequence[int], phones_of_followers: Callable[[int], Select]) -> None:
+    newest = session.get_one(Post, post_ids[-1])
     title = "New post" if len(post_ids) == 1 else f"{len(post_ids)} new posts"
     fanout = Fanout(author_id=author_id, post_id=newest.id, title=title, body=newest.content[:100])
     session.add(fanout)
@@ -137,7 +144,21 @@ def settle(chunk: Chunk, results: list[Result]) -> None:
     """Note what became of each phone of ``chunk``: what was accepted is never sent again.
 
     Tokens of removed apps go, refused messages are logged, and for the rest the chunk is due again after a while.
+    With the database restarting or a deadlock this is tried until the chunk is overdue: what has been sent must not be
+    forgotten.
     """
+    overdue = time.monotonic() + config.CHUNK_TIMEOUT
+    while True:
+        try:
+            return _settle(chunk, results)
+        except OperationalError:
+            session.rollback()
+            if time.monotonic() > overdue:
+                raise
+            time.sleep(0.2)
+
+
+def _settle(chunk: Chunk, results: list[Result]) -> None:
     outcomes = list(zip(chunk.phones, results, strict=True))
     _forget_tokens([token for (_, token), result in outcomes if result.gone])
     for (device_id, _), result in outcomes:
