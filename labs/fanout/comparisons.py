@@ -36,10 +36,10 @@ class Ladder:
 
     def table(self) -> Table:
         """Return what each step did for the author, the connections, the readers and the followers."""
-        columns = ("step", "author's answer", "connection held", "readers not served", "threads busy at the end",
-                   "last notification", "delivered", "duplicated", "lost")  # fmt: skip
+        columns = ("step", "author's answer", "connection held", "readers not served", "threads at work",
+                   "last push", "delivered", "twice", "lost")  # fmt: skip
         speeds = " and ".join(dict.fromkeys(f"{each.knobs.speed:g}" for each in self.outcomes))
-        caption = f"At speed {speeds}: where the processor is what takes the time, a duration reads that much too long."
+        caption = f"Compressed {speeds} times: what the processor itself needs reads that much too long."
         return Table(columns, [_row(outcome) for outcome in self.outcomes], caption=caption)
 
     def chart(self) -> charts.Chart:
@@ -82,7 +82,7 @@ def _row(outcome: Outcome) -> Sequence[str]:
         outcome.last_notification,
         count(outcome.delivered),
         count(outcome.duplicated),
-        count(outcome.lost) if outcome.finished else "not over",
+        count(outcome.lost) if outcome.finished else "open",
     )
 
 

@@ -21,11 +21,11 @@ TABLE_STYLE = """<style>
 &{color:var(--jp-content-font-color1,inherit);font:var(--jp-content-font-size1,14px)/1.4 \
 var(--jp-content-font-family,system-ui,sans-serif);border-collapse:collapse;margin:4px 0 8px;table-layout:auto}
 & caption{caption-side:top;text-align:left;font-weight:600;padding:0 0 6px;color:inherit}
-& th,& td{text-align:left;padding:3px 20px 3px 0;border:0;background:none;\
+& th,& td{text-align:left;padding:3px 16px 3px 0;border:0;background:none;\
 vertical-align:top;color:inherit}
-& th{font-weight:600;border-bottom:1px solid rgba(128,128,128,.55)}
 & td{border-bottom:1px solid rgba(128,128,128,.22)}
 & .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+& th,& th.n{font-weight:600;border-bottom:1px solid rgba(128,128,128,.55);white-space:normal;vertical-align:bottom}
 & tbody tr{background:none!important}
 </style>""".replace("&", TABLE)
 

@@ -29,7 +29,7 @@ _STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 # "&" is this table, named so that it weighs more than the rules for tables.
 _STYLE = """<style>
-&{table-layout:fixed;width:100%;min-width:800px;max-width:900px}
+&{table-layout:fixed;width:100%;min-width:720px;max-width:900px}
 & th,& td{padding:2px 10px 2px 0;line-height:1.3;vertical-align:middle;overflow:hidden}
 & td:nth-child(6),& th:nth-child(6){padding:0;text-align:left}
 & .w{white-space:nowrap;text-overflow:ellipsis;overflow:hidden;display:block}
@@ -79,8 +79,8 @@ class Waterfall:
         return f"{row[0].ljust(widths[0])}  {figures}  {row[5]}".rstrip()
 
     def _repr_html_(self) -> str:
-        columns = '<colgroup><col><col style="width:62px"><col style="width:72px">' \
-                  '<col style="width:68px"><col style="width:68px"><col style="width:350px"></colgroup>'
+        columns = '<colgroup><col><col style="width:50px"><col style="width:66px">' \
+                  '<col style="width:62px"><col style="width:62px"><col style="width:300px"></colgroup>'
         head = f'<tr><th></th>{_cells(("spans", "in all", "p50", "p99"), "th")}<th>{self._axis()}</th></tr>'
         body = "".join(self._html_row(line) for line in self.lines)
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._footnotes())
