@@ -4,5 +4,5 @@ from IPython.display import Markdown
 
 
 def say(text: str) -> Markdown:
-    """Return ``text`` as a paragraph of the notebook. Use an f-string, so that a run supplies each figure."""
-    return Markdown(text)
+    """Return ``text`` as one paragraph of the notebook. Use an f-string, so that a run supplies each figure."""
+    return Markdown(" ".join(text.split()))
