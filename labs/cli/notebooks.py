@@ -15,7 +15,6 @@ LINES_LIMIT = 25  # lines of code in one cell
 CHECKED = "nbval-check-output"  # the tag of a cell whose output is compared
 SKIPPED = "nbval-skip"  # would leave a cell out silently
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-EMPTY_WIDGET = "application/vnd.jupyter.widget-state+json"
 
 
 class NoSuchNotebook(ValueError):

@@ -101,7 +101,10 @@ def render(path: Path, progress: bool = False) -> int:
 
 
 def execute(notebook: Any, path: Path, progress: bool = False) -> None:
-    """Run every cell of ``notebook`` in a fresh kernel started in the folder of ``path``; outputs land in it."""
+    """Run every cell of ``notebook`` in a fresh kernel started in the folder of ``path``; outputs land in it.
+
+    Raises NotRendered when a cell fails or takes longer than CELL_TIMEOUT wall seconds, or the kernel dies.
+    """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 

@@ -82,6 +82,7 @@ def shared_axes(
     """Draw several runs as rows, one under another, with a column a view and the same axes in each column.
 
     ``show``, ``labels`` and ``between`` as for ``run_chart``; two views at most can be told apart at 900 px.
+    Raises ChartError for an empty list of runs or a view that does not exist.
     """
     runs, views = list(recordings), _views(show)
     if not runs:

@@ -13,7 +13,10 @@ from typing import Any
 
 
 def write(path: Path | str, values: dict[str, Any]) -> None:
-    """Replace the control file at ``path`` by ``values``, in one step."""
+    """Replace the control file at ``path`` by ``values``, in one step.
+
+    Raises OSError where it cannot be written, TypeError for a value that JSON does not have; the old file stays then.
+    """
     path = Path(path)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
     try:

@@ -80,7 +80,7 @@ class _Folding:
         self.children = trace.children()
 
     def below(self, parents: Sequence[int], depth: int, lines: list[Line]) -> None:
-        """Add the lines under ``parents``, which are one span or equal ones."""
+        """Add the lines under ``parents`` (rows of one span or of equal ones) to ``lines``, ``depth`` levels in."""
         rows = [row for parent in parents for row in self.children.get(parent, ())]
         if not rows or depth > _DEEPEST:
             return
@@ -97,7 +97,7 @@ class _Folding:
             self.below(group, depth + 1, lines)
 
     def rank(self, row: int) -> int:
-        """The pool's own lines come first, right under the request whose connection they tell of."""
+        """Return where a span's line stands: the pool's own first, under the request whose connection they tell of."""
         return {WAIT: 0, HELD: 1}.get(self.trace.key(row)[0], 2)
 
     def line(self, group: list[int], depth: int) -> Line:

@@ -34,7 +34,10 @@ class PostgresSampler:
         self._max_connections = 0
 
     def look(self) -> list[dict[str, Any]]:
-        """Return one "postgres" line. Ages in wall seconds. Blocks for a round trip: call it in a thread."""
+        """Return one "postgres" line. Ages in wall seconds. Blocks for a round trip: call it in a thread.
+
+        Raises psycopg.Error when the server does not answer; the next look connects again.
+        """
         import psycopg
         from psycopg.rows import dict_row
 

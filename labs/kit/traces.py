@@ -350,7 +350,10 @@ def statement_of(attributes: dict[str, Any]) -> str:
 
 
 def parse_duration(duration: float | str) -> float:
-    """Return seconds from a number of seconds or from text such as "10 s", "250 ms" or "2 min"."""
+    """Return seconds from a number of seconds or from text such as "10 s", "250 ms" or "2 min".
+
+    Raises ValueError for anything else.
+    """
     written = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|)\s*", str(duration))
     if not written or isinstance(duration, bool):
         raise ValueError(f'duration must be seconds or text such as "10 s" or "250 ms", not {duration!r}.')

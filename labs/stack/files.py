@@ -47,7 +47,10 @@ def shorten_logs(home: Path) -> None:
 
 
 def write_private(path: Path, values: dict[str, Any]) -> None:
-    """Replace ``path`` by ``values`` as JSON in one step, readable by the owner only."""
+    """Replace ``path`` by ``values`` as JSON in one step, readable by the owner only.
+
+    Raises StackError where the disk or the folder does not allow it.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

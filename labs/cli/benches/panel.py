@@ -41,7 +41,10 @@ print(json.dumps([drawn, moved]))
 
 
 def update() -> list[Row]:
-    """Return seconds between two drawings, seconds until a slider has reached the system, and the kernel's share."""
+    """Return seconds between two drawings, seconds until a slider has reached the system, and the kernel's share.
+
+    Raises RuntimeError when the panel's system does not come up.
+    """
     with _kernel() as (client, process):
         _run(client, OPEN)
         until = time.monotonic() + START_PATIENCE
