@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labs.fanout.comparisons import beside_published, hypotheses, ladder
     from labs.fanout.experiment import prepare, run
+    from labs.fanout.hold_times import sweep
     from labs.fanout.knobs import Knobs
     from labs.fanout.live import panel, play
     from labs.fanout.meet import diagram, diff, follower_chart, show
     from labs.fanout.outcome import Outcome
     from labs.fanout.published import arithmetic, timeline
-    from labs.fanout.sweep import sweep
     from labs.fanout.work import take_to_work
     from labs.kit.ask import ask
     from labs.kit.prose import say
@@ -33,7 +33,7 @@ _HOMES = {
     "labs.fanout.meet": ("diagram", "diff", "follower_chart", "show"),
     "labs.fanout.outcome": ("Outcome",),
     "labs.fanout.published": ("arithmetic", "timeline"),
-    "labs.fanout.sweep": ("sweep",),
+    "labs.fanout.hold_times": ("sweep",),
     "labs.fanout.work": ("take_to_work",),
     "labs.kit.ask": ("ask",),
     "labs.kit.prose": ("say",),
@@ -70,7 +70,8 @@ def __getattr__(name: str) -> Any:
     """
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+    found = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 from labs.fanout import published
 from labs.fanout.outcome import Outcome
-from labs.fanout.steps import step_of
+from labs.fanout.steps import RELEASE_EARLY, step_of
 from labs.kit import charts
 from labs.kit.table import Table, count, percent, seconds
 from labs.kit.verdict import Fact, Verdict
-
-RELEASE_EARLY = 2
 
 
 def hypotheses(alone: Outcome, retried: Outcome, opened: Outcome) -> Verdict:
@@ -46,7 +44,8 @@ class Ladder:
         """Draw the pool of each step on the same axes."""
         labels = [outcome.label if outcome.knobs.step else "as it failed" for outcome in self.outcomes]
         recordings = [outcome.recording for outcome in self.outcomes]
-        title = "Step by step, the connections come back"
+        held = ", ".join(count(outcome.connections_by_post) for outcome in self.outcomes)
+        title = f"Connections that the post holds at most, step by step: {held}"
         return charts.shared_axes(recordings, show=("pool", "requests"), title=title, labels=labels)
 
     def verdict(self) -> Verdict:
@@ -61,11 +60,13 @@ def ladder(*outcomes: Outcome) -> Ladder:
 
 def _facts(outcome: Outcome) -> list[Fact]:
     step = step_of(outcome.knobs.step)
-    facts = [Fact(f"{step.name}: the post takes every connection", outcome.pool_exhausted)]
+    facts = [Fact(f"{step.name}: holds a connection while it calls out", outcome.calls_out_with_connection)]
+    if step.holds_connection:
+        facts.append(Fact(f"{step.name}: the post takes every connection", outcome.pool_exhausted))
     if step.number != RELEASE_EARLY:
-        # There the threads compete for one processor, and how far they get by the end depends on the machine.
         facts.append(Fact(f"{step.name}: API down", outcome.down))
     if step.finishes:
+        facts.append(Fact(f"{step.name}: fan-out over", outcome.finished))
         facts.append(Fact(f"{step.name}: notifications lost", outcome.lost))
         facts.append(Fact(f"{step.name}: notifications duplicated", outcome.duplicated))
     return facts
@@ -96,6 +97,6 @@ def beside_published(outcome: Outcome) -> Table:
         ("batches", published.figure("F22"), count(batches)),
         ("last notification after the post", published.figure("F23"), outcome.last_notification),
         ("readers' requests that failed", published.figure("F24"), count(outcome.failed_requests)),
-        ("notifications delivered", "45,312", count(outcome.delivered)),
+        ("notifications delivered", count(published.value("followers")), count(outcome.delivered)),
     ]
     return Table(("what", "published", "here, in this run"), rows)

@@ -6,7 +6,7 @@
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from labs import stack
 from labs.fanout import dataset
 from labs.fanout.knobs import Knobs
 from labs.fanout.outcome import Outcome
-from labs.fanout.steps import step_of
+from labs.fanout.steps import RELEASE_EARLY, step_of
 from labs.fanout.system import System
 from labs.kit import live_now
 from labs.kit.progress import Progress
@@ -23,6 +23,8 @@ from labs.kit.servers import table as servers_table
 LEAD_IN = 1.0  # wall seconds of ordinary traffic before the post
 SETTLE = 60.0  # wall seconds, at most, that a run waits for what must come: the last connection, the last push
 CONSEQUENCES = 2.2  # wall seconds that an outage must last before a run may judge it
+LAST_ANSWERS = 10.0  # wall seconds, at most, that readers who will be answered are waited for
+SILENCE = 4.0  # wall seconds without a notification after which a fan-out counts as over
 
 
 def run(**knobs: Any) -> Outcome:
@@ -50,6 +52,9 @@ def _script(system: System, progress: Progress) -> Outcome:
     _wait_until(system, knobs.seconds, progress)
     if _takes_every_connection(knobs, posted_at):
         _unfold(system, progress)
+    elif system.step.number != RELEASE_EARLY:
+        _see_the_post(system)
+        _let_readers_finish(system)
     if system.step.finishes and knobs.posts:
         _settle(system, progress)
     progress.say("reading the recording")
@@ -85,29 +90,48 @@ def _takes_every_connection(knobs: Knobs, posted_at: float) -> bool:
 def _unfold(system: System, progress: Progress) -> None:
     """On a slow machine the last connection may go later than it should: wait for it, then for its consequences."""
     progress.say("waiting for the last connection to go")
-    until = time.monotonic() + SETTLE
-    while system.connections_held_by_posts() < system.knobs.pool_size * system.knobs.pods:
-        if time.monotonic() > until:
-            return
-        time.sleep(0.1)
-        system.check()
+    everything = system.knobs.pool_size * system.knobs.pods
+    _until(lambda: system.connections_held_by_posts() >= everything, SETTLE, system)
     _wait_until(system, system.clock.since_start(system.full_since + CONSEQUENCES), progress)
 
 
+def _see_the_post(system: System) -> None:
+    """On a slow machine a patient post may begin its loop late: wait until it is seen with its connection."""
+    knobs = system.knobs
+    loop = knobs.followers * knobs.fcm_latency_ms / 1000
+    if system.step.holds_connection and knobs.posts and loop > 2 * knobs.seconds:
+        _until(lambda: system.connections_held_by_posts() >= 1, SETTLE, system)
+
+
+def _let_readers_finish(system: System) -> None:
+    """A pause of the machine at the very end is no outage: wait until few readers are still without an answer."""
+    few = max(2.0, 0.5 * system.knobs.request_rate * system.knobs.speed)
+    _until(lambda: system.readers_in_flight() <= few, LAST_ANSWERS, system)
+
+
 def _settle(system: System, progress: Progress) -> None:
-    """Wait for the last notification: until nothing new has arrived at the push server for two seconds."""
+    """Wait for the last notification, and until the recorder has seen it."""
     progress.say("waiting for the last notification")
     wanted = system.knobs.followers * system.knobs.posts
-    seen, since, until = -1, time.monotonic(), time.monotonic() + SETTLE
-    while time.monotonic() < until:
+    seen, since = -1, time.monotonic()
+
+    def over() -> bool:
+        nonlocal seen, since
         accepted = system.push.counters()["accepted"]
         if accepted != seen:
             seen, since = accepted, time.monotonic()
-        if accepted >= wanted or time.monotonic() - since > 2.0:
-            break
+        return accepted >= wanted or time.monotonic() - since > SILENCE
+
+    _until(over, SETTLE, system)
+    _until(lambda: (system.recorder.live()["fcm"] or {}).get("accepted", 0) >= seen, LAST_ANSWERS, system)
+
+
+def _until(reached: Callable[[], bool], patience: float, system: System) -> None:
+    """Wait for ``reached``, at most ``patience`` wall seconds; raises StackError when a server dies meanwhile."""
+    until = time.monotonic() + patience
+    while not reached() and time.monotonic() < until:
         time.sleep(0.1)
         system.check()
-    time.sleep(0.6)  # the recorder samples the push server every half second: let it see the last one
 
 
 @contextmanager
@@ -122,7 +146,11 @@ def quiet_system(**knobs: Any) -> Iterator[System]:
 @contextmanager
 def _system(knobs: Knobs, title: str) -> Iterator[tuple[System, Progress]]:
     with Progress(title) as progress, System(stack.up(progress=progress.say), knobs, progress.say) as system:
-        yield system, progress
+        try:
+            yield system, progress
+        except Exception:
+            system.check()  # a server that has died explains whatever else went wrong
+            raise
 
 
 def prepare() -> Any:

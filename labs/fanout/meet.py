@@ -5,14 +5,15 @@ from itertools import pairwise
 from IPython.display import HTML
 
 from labs.fanout import dataset
+from labs.fanout.knobs import Knobs
 from labs.fanout.steps import step_of
 from labs.kit import charts, source
 from labs.kit.table import count
 
 STYLE = "max-width:760px;width:100%;color:var(--jp-content-font-color1,#222)"
 DESCRIPTION = (
-    "Phones send requests to a pod with 64 threads and a pool of 20 connections; the pod talks to PostgreSQL through"
-    " the pool, and to the push service once for each follower."
+    "Phones send requests to a pod with threads and a pool of connections; the pod talks to PostgreSQL through the"
+    " pool, and to the push service once for each follower."
 )
 TIP = (
     '<defs><marker id="labs-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
@@ -37,30 +38,32 @@ def diff(before: int | str, after: int | str):
 def follower_chart() -> charts.Chart:
     """Draw how many of the authors have how many followers."""
     followers = dataset.follower_counts()
-    edges = (1, 10, 50, 100, 1_000, 10_000, 45_312)
+    largest = dataset.PUBLISHED_FOLLOWERS
+    edges = (1, 10, 50, 100, 1_000, 10_000, largest)
     bars = {
         f"{count(low)} to {count(high - 1)}": int(((followers >= low) & (followers < high)).sum())
         for low, high in pairwise(edges)
     }
-    bars["45,312"] = int((followers >= edges[-1]).sum())
+    bars[count(largest)] = int((followers >= edges[-1]).sum())
     few = sum((followers < 50).tolist()) / len(followers)
     return charts.bar_chart(
         bars,
-        title=f"{few:.0%} of the {count(len(followers))} authors have fewer than 50 followers; one has 45,312",
+        title=f"{few:.0%} of the {count(len(followers))} authors have fewer than 50 followers, one {count(largest)}",
         x_label="authors with so many followers",
-        highlight=["45,312"],
+        highlight=[count(largest)],
     )
 
 
 def diagram() -> HTML:
     """Draw the parts of the system and what each can run out of."""
+    knobs = Knobs()
     boxes = [
         _box(10, 70, 120, 60, "phones", "readers, authors"),
         _box(220, 20, 190, 170, "pod", "gunicorn, Flask"),
-        _box(240, 72, 70, 96, "threads", "64"),
-        _box(322, 72, 70, 96, "pool", "20"),
+        _box(240, 72, 70, 96, "threads", f"{knobs.threads}"),
+        _box(322, 72, 70, 96, "pool", f"{knobs.pool_size}"),
         _box(540, 20, 150, 60, "PostgreSQL", "users, follows, devices"),
-        _box(540, 130, 150, 60, "push service", "45 ms a call"),
+        _box(540, 130, 150, 60, "push service", f"{knobs.fcm_latency_ms:g} ms a call"),
     ]
     arrows = [
         _arrow(130, 100, 220, 100, "requests"),

@@ -16,10 +16,12 @@ from labs.kit import charts, server_statements
 from labs.kit.history import step_sum
 from labs.kit.recording import Recording
 from labs.kit.table import Table, count, seconds
+from labs.kit.traces import Trace
 from labs.kit.verdict import Fact, Verdict, share_in_words
 
 CREATE = f"POST {CREATE_PATH}"
 FEED = "GET /api/v1/feed"
+PUSH_PATHS = ("messages:send", "/batch")
 PATIENCE = 5.0  # incident seconds: a feed that is blank for longer counts as not served
 LAST_PART = 10.0  # incident seconds: "down" is judged by who asks in this time, after as long again
 
@@ -177,6 +179,16 @@ class Outcome:
         """How long after the restart the pool was full again, in words."""
         again = self._first_full(after=self.recording.mark("restart") + 1)
         return "no time at all" if math.isnan(again) else seconds(again - self.recording.mark("restart"))
+
+    @cached_property
+    def calls_out_with_connection(self) -> bool:
+        """Whether any call to the push service was made while its own request or task held a connection."""
+        return any(map(_calls_out_with_connection, self.traces.where(endpoint=CREATE)))
+
+    @property
+    def statements(self) -> int:
+        """How many SQL statements the system ran, from its warm-up on."""
+        return sum(statement.calls for statement in self.recording.statements)
 
     @property
     def longest_hold(self) -> float:
@@ -392,6 +404,7 @@ class Outcome:
         ]
         if step_of(self.knobs.step).finishes:
             facts += [
+                Fact("fan-out over", self.finished),
                 Fact("notifications lost", self.lost),
                 Fact("notifications duplicated", self.duplicated),
             ]
@@ -402,3 +415,15 @@ def _head(statement: str, width: int = 40) -> str:
     """Return the beginning of a statement on one line, which the application's and the server's text share."""
     line = " ".join(statement.split())
     return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _calls_out_with_connection(trace: Trace) -> bool:
+    """Whether a push in ``trace`` began while the same process held a connection for it."""
+    held = [span for span in trace.spans if span.name == "connection held"]
+    pushes = [span for span in trace.spans if any(path in str(span.attributes) for path in PUSH_PATHS)]
+    return any(
+        hold.start <= push.start < hold.start + hold.duration
+        for push in pushes
+        for hold in held
+        if hold.attributes.get("service.name") == push.attributes.get("service.name")
+    )

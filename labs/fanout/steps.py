@@ -36,6 +36,9 @@ STEPS = (
 )
 
 
+RELEASE_EARLY = 2  # its threads compete for one interpreter: how far they get depends on the machine
+
+
 def step_of(wanted: int | str) -> Step:
     """Return the step with this number or name.
 

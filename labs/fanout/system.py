@@ -4,6 +4,7 @@ Both a scripted run (``experiment.py``) and the live panel (``live.py``) drive i
 here is the laboratory's side: the application itself is in ``social/`` and the ``step`` modules and knows none of it.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from itertools import count
@@ -31,8 +32,9 @@ READER_PATIENCE = 60.0  # incident seconds a phone's HTTP client waits by defaul
 QUEUE = "fanout"
 SERVER_STATEMENTS = "server_statements.json"
 FOR_EVER = 3600.0  # wall seconds: longer than any run
+READY = 1.0  # wall seconds that a deployed pod has to show that it is ready
 NOTICE = 0.12  # wall seconds: the traffic generator looks at its orders twenty times a second
-WARM_UP = 30.0  # wall seconds, at most, until a first post has been through every part
+WARM_UP = 60.0  # wall seconds, at most, until a first post has been through every part
 JWT_SECRET = "live-postmortems-run-on-loopback-only"
 CREATE_PATH = "/api/v1/posts/create"
 POST = {"content": "Our new dashboard is live. Tell me what you think."}
@@ -95,7 +97,7 @@ class System:
         self.push.set(latency_ms=self.knobs.fcm_latency_ms / self.clock.speed)
         self.say("starting the pods")
         self._delay_statements()
-        self._ports = [free_port() for _ in range(self.knobs.pods)]
+        self._find_ports()
         self._start_step()
         self._sign_in()
         self._warm_up()
@@ -111,8 +113,8 @@ class System:
         """End the run: let the pods hand over their traces, stop everything, return what was observed."""
         self.recorder.end()
         server_statements.save(self.stack.postgres.url, self.run_dir / SERVER_STATEMENTS)
-        self.fleet.stop("traffic")
-        self.fleet.finish(timeout=20)
+        self.fleet.stop("traffic", grace=60)
+        self.fleet.finish(timeout=60)
         self.close()
         return Recording.open(self.run_dir, pods="api-")
 
@@ -192,10 +194,24 @@ class System:
         if step_of(before.step).worker:
             self.fleet.kill("worker")
             self._clear_queue()
-        while len(self._ports) < self.knobs.pods:
-            self._ports.append(free_port())
-        del self._ports[self.knobs.pods :]
+        self._find_ports()
         self._start_step()
+        self._knock()
+
+    def _find_ports(self) -> None:
+        """Have one port for each pod, none twice."""
+        del self._ports[self.knobs.pods :]
+        while len(self._ports) < self.knobs.pods:
+            port = free_port()
+            if port not in self._ports:
+                self._ports.append(port)
+
+    def _knock(self) -> None:
+        """Ask each pod that was deployed whether it is ready, as an orchestrator does; one that is busy may be late."""
+        with httpx.Client(timeout=READY, trust_env=False) as client:
+            for base in self._base_urls:
+                with contextlib.suppress(httpx.HTTPError):
+                    client.get(f"{base}/api/v1/feed", headers=self._headers["reader"][0])
 
     def connections_held_by_posts(self) -> int:
         """Return how many connections the route that creates posts holds now, all pods together."""
@@ -203,6 +219,11 @@ class System:
         taken = [slot for pod in pods for slot in pod["slots"] if slot and slot["by"] == f"POST {CREATE_PATH}"]
         self.full_since = max((slot["since"] for slot in taken), default=time.time())
         return len(taken)
+
+    def readers_in_flight(self) -> int:
+        """Return how many of the readers' requests are due and have no outcome yet."""
+        buckets = self.recorder.live()["buckets"]
+        return sum(bucket["due"] - bucket["ok"] - bucket["failed"] for bucket in buckets)
 
     def check(self) -> None:
         """Raise StackError, naming the server and the remedy, if one of the servers has died."""
@@ -231,7 +252,7 @@ class System:
         for name, port in zip(self._pod_names(), self._ports, strict=True):
             self.fleet.gunicorn(name, f"{self.step.module}:app", port, self.knobs.threads, self._app_env())
         for name, port in zip(self._pod_names(), self._ports, strict=True):
-            self.fleet.wait_for_port("127.0.0.1", port, timeout=30, process=name)
+            self.fleet.wait_for_port("127.0.0.1", port, timeout=60, process=name)
 
     def _start_worker(self) -> None:
         arguments = ["--queues", QUEUE, "--without-gossip", "--without-mingle", "--without-heartbeat"]

@@ -27,7 +27,7 @@ def test_a_patient_phone_takes_one_connection():
 
 
 def test_the_published_fix_reaches_every_follower_once():
-    outcome = fanout.run(step="published fix", followers=1_200, seconds=20, request_rate=3)
+    outcome = fanout.run(step="published fix", followers=1_200, client_retries=False, seconds=20, request_rate=3)
     assert (outcome.delivered, outcome.duplicated, outcome.lost) == (1_200, 0, 0)
     assert not outcome.pool_exhausted
 
@@ -39,8 +39,7 @@ def test_a_bad_knob_is_refused_before_anything_starts():
 
 def test_every_follower_lengthens_the_hold():
     line = fanout.sweep(followers=(10, 60), speed=20)
-    assert line.held[1] > line.held[0] > 0
-    assert line.slope > 0.045  # seconds: no loop is faster than the push service's answers
+    assert (line.held >= 0.045 * line.followers).all()  # seconds: no loop is faster than the push service's answers
 
 
 def test_a_moved_knob_reaches_the_running_system(stack):
