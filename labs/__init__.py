@@ -1,4 +1,4 @@
-"""Live Postmortems: four real notification-system outages on your own machine.
+"""Live Postmortems: outages of notification systems, running on your own machine.
 
 The package behind the notebooks. Dependencies point one way: notebooks -> incident -> kit -> stack.
 """
