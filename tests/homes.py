@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from labs import PROJECT
+from labs.stack.processes import alive
 
 PATIENCE = 60.0  # wall seconds: a loaded machine is slow, not wrong
 
@@ -149,19 +150,16 @@ class Workbook:
 
     def keeper(self) -> psutil.Process | None:
         """Return its keeper, if there is one."""
-        known = self._read("keeper.json").get("keeper")
-        return next(iter(_known([known])), None) if known else None
+        return alive(self._read("keeper.json").get("keeper"))
+
+    def servers(self) -> list[psutil.Process]:
+        """Return its keeper and the servers it wrote down, which stay; their children come and go."""
+        return _known([self._read("keeper.json").get("keeper"), *self._read("servers.json").get("servers", [])])
 
     def processes(self) -> list[psutil.Process]:
         """Return the processes of this home: its keeper, the servers it wrote down, JupyterLab, and their children."""
         session = self._read("session.json")
-        written = [
-            self._read("keeper.json").get("keeper"),
-            *self._read("servers.json").get("servers", []),
-            session.get("owner"),
-            session.get("jupyter"),
-        ]
-        found = _known([known for known in written if known])
+        found = [*self.servers(), *_known([session.get("owner"), session.get("jupyter")])]
         for process in list(found):
             try:
                 found += [child for child in process.children(recursive=True) if child not in found]
@@ -176,13 +174,5 @@ class Workbook:
             return {}
 
 
-def _known(identities: list[dict[str, float]]) -> list[psutil.Process]:
-    found = []
-    for known in identities:
-        try:
-            process = psutil.Process(int(known["pid"]))
-            if abs(process.create_time() - known["created"]) < 0.05:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+def _known(identities: list[dict[str, float] | None]) -> list[psutil.Process]:
+    return [process for known in identities if (process := alive(known))]

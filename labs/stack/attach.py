@@ -98,10 +98,17 @@ def release() -> None:
         _lease = _url_stack = None
 
 
+def _release(home: Path) -> None:
+    """Give up this process's lease if it is one of ``home``; that of another workbook stays."""
+    with _guard:
+        if any(held is not None and held.home == home for held in (_lease, _url_stack)):
+            release()
+
+
 def down() -> None:
     """Stop whatever runs for this home, and wait until it has stopped. Shared servers (mode url) are left alone."""
     home = labs.home()
-    release()
+    _release(home)
     known = _keeper_file(home)
     _ask(home, "stop", timeout=STOP_SECONDS)
     if keeper := processes.alive(known.get("keeper")):

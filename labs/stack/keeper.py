@@ -22,7 +22,7 @@ from typing import Any
 from labs.stack import files, processes, workbook
 from labs.stack.model import SERVICES, StackError
 
-FIRST_LEASE_SECONDS = 5.0  # how long to wait for the process that started us to take its lease
+FIRST_LEASE_SECONDS = 30.0  # how long to wait for the process that started us to take its lease, while it lives
 GRACE_SECONDS = 1.0  # how long to wait for the next lease after the last has gone
 LOOK_SECONDS = 0.25
 
@@ -63,6 +63,7 @@ class Keeper:
         self.ending = False
         self.stopped = asyncio.Event()
         self._resetting = asyncio.Lock()
+        self._started_by = processes.identity(os.getppid())
         self._file = files.folder(home) / "keeper.json"
 
     async def run(self, starter: Starter) -> None:
@@ -95,7 +96,9 @@ class Keeper:
             self._drop_dead_leases()
             if self.leases:
                 wanted_until = time.monotonic() + GRACE_SECONDS
-            elif time.monotonic() > wanted_until:
+            elif processes.alive(self._started_by) is None:
+                wanted_until = min(wanted_until, time.monotonic() + GRACE_SECONDS)
+            if not self.leases and time.monotonic() > wanted_until:
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), LOOK_SECONDS)

@@ -1,7 +1,8 @@
 """Processes that may not outlive their owner, and how to recognise one after a restart.
 
 A process is known by its pid and the moment it was created, so a pid that has been given to somebody else is never
-mistaken for one of ours.
+mistaken for one of ours. On Linux that moment is counted from the machine's start: the time of day may be set while a
+process runs, and would then make it a stranger.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ def identity(pid: int) -> dict[str, float] | None:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
-        return {"pid": pid, "created": process.create_time()}
+        return {"pid": pid, "created": _created(process)}
     except psutil.Error:
         return None
 
@@ -42,9 +43,21 @@ def alive(known: dict[str, float] | None) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(int(known["pid"]))
-        return process if abs(process.create_time() - known["created"]) < 0.05 and runs(process) else None
+        return process if abs(_created(process) - known["created"]) < 0.05 and runs(process) else None
     except (psutil.Error, KeyError, TypeError, ValueError):
         return None
+
+
+def _created(process: psutil.Process) -> float:
+    """Return when ``process`` was created: on Linux in seconds since the machine started, else since the epoch."""
+    if not LINUX:
+        return process.create_time()
+    try:
+        # proc_pid_stat(5): field 22 is the start time in clock ticks; field 2, the name, may contain anything.
+        fields = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError as error:
+        raise psutil.NoSuchProcess(process.pid) from error
+    return int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")
 
 
 def runs(process: psutil.Process) -> bool:

@@ -74,7 +74,7 @@ def test_two_workbooks_at_once_share_nothing(workbook: Workbook, another_workboo
     for name in ("postgres", "redis", "fcm"):
         assert here.stack[name]["pid"] != there.stack[name]["pid"]
         assert here.stack[name]["url"] != there.stack[name]["url"]
-    theirs = another_workbook.processes()
+    theirs = another_workbook.servers()
     here.kill()
     until(lambda: not workbook.processes(), "the end of the first workbook")
 

@@ -7,9 +7,11 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
-from labs.stack import StackError, embedded, files, model, processes, workbook
+from labs import stack as labs_stack
+from labs.stack import Stack, StackError, attach, embedded, files, model, processes, workbook
 from tests.homes import until
 
 
@@ -126,17 +128,35 @@ def test_a_redis_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pyt
     assert embedded.redis_binary() == (str(tmp_path / "valkey-server"), "valkey-server on PATH")
 
 
-def test_up_from_many_threads_gives_one_stack(stack) -> None:
-    from labs import stack as labs_stack
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only on Linux is a process's start free of the clock")
+def test_a_process_stays_the_same_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, boot = processes.identity(os.getpid()), psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + 3600)
+    assert processes.alive(mine).pid == os.getpid()
+    assert processes.identity(os.getpid()) == mine
 
-    found = []
+
+def test_stopping_another_workbook_keeps_the_lease_on_this_one(
+    home: Path, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = labs_stack.up()
+    lease = attach._lease
+    monkeypatch.setenv("LABS_HOME", str(tmp_path))
+    labs_stack.down()
+    monkeypatch.setenv("LABS_HOME", str(home))
+    assert attach._lease is lease
+    assert labs_stack.up() == before
+
+
+def test_up_from_many_threads_gives_one_stack(stack: Stack) -> None:
+    up, found = labs_stack.up(), []
     threads = [threading.Thread(target=lambda: found.append(labs_stack.up())) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [stack] * 8
-    assert labs_stack.current() == stack
+    assert found == [up] * 8
+    assert labs_stack.current() == up
 
 
 def test_a_log_that_has_grown_too_long_is_emptied_and_the_others_are_kept(tmp_path: Path) -> None:
@@ -151,8 +171,6 @@ def test_a_log_that_has_grown_too_long_is_emptied_and_the_others_are_kept(tmp_pa
 def test_a_reset_where_nothing_runs_removes_the_old_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from labs import stack as labs_stack
-
     monkeypatch.setenv("LABS_HOME", str(tmp_path))
     monkeypatch.setenv("LABS_SERVICES", "embedded")
     (tmp_path / "stack" / "postgres" / "base").mkdir(parents=True)
