@@ -1,8 +1,8 @@
 """Little's law on a real connection pool: connections in use = arrival rate x hold time.
 
 Borrowers arrive at random moments whether or not the pool has room (an open loop), hold a connection of a real
-PostgreSQL for a fixed time and give it back. Two independent observations are compared: what a sampler sees in the
-pool, and what the borrowers' own stopwatches add up to.
+PostgreSQL for a fixed time and give it back. Two independent observations are compared: how many connections were
+out by the pool's own events, and what the borrowers' own stopwatches add up to.
 """
 
 import random
@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
@@ -21,7 +21,7 @@ from labs.kit.table import Table, seconds
 from labs.kit.verdict import Fact, Verdict
 
 MOST_BORROWERS = 256  # threads that may wait at once; far more than a pool of 3 can make wait before they time out
-SAMPLE_EVERY = 0.004  # seconds between two looks at the pool
+AT_ONCE = 0.001  # seconds: who has a connection by then has not waited for one
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Measured:
     """What one run saw.
 
     ``rate``: arrivals asked for, per second. ``hold``: hold time asked for, in seconds. ``in_use``: mean number of
-    connections in use as the sampler saw it. ``borrowings``: every visit.
+    connections in use by the pool's own events. ``borrowings``: every visit.
     """
 
     size: int
@@ -79,6 +79,16 @@ class Measured:
         return statistics.median(b.taken - b.due for b in self.served)
 
     @property
+    def longest_wait(self) -> float:
+        """Seconds from due to connection in hand of the visit that waited longest and was served."""
+        return max(b.taken - b.due for b in self.served)
+
+    @property
+    def share_that_waited(self) -> float:
+        """Share of all visits, 0 to 1, that had no connection 1 ms after they were due; the refused are among them."""
+        return 1 - sum(b.taken - b.due <= AT_ONCE for b in self.served) / len(self.borrowings)
+
+    @property
     def by_the_law(self) -> float:
         """Connections in use by Little's law: measured throughput x measured hold time."""
         return self.throughput * self.mean_hold
@@ -89,8 +99,10 @@ class Measured:
             ("served a second", f"{self.throughput:.1f}", "counted"),
             ("held", seconds(self.mean_hold), "the borrowers' stopwatches, mean"),
             ("rate x hold", f"{self.by_the_law:.2f}", "Little's law"),
-            ("connections in use", f"{self.in_use:.2f}", "a sampler's view of the pool, mean"),
+            ("connections in use", f"{self.in_use:.2f}", "the pool's own events, mean"),
             ("waited for a connection", seconds(self.median_wait), "from due to in hand, median"),
+            ("longest wait", seconds(self.longest_wait), "from due to in hand"),
+            ("waited more than 1 ms", f"{self.share_that_waited:.0%}", "share of the requests"),
         ]
         return Table(("what", "measured", "how"), rows)
 
@@ -99,7 +111,7 @@ class Measured:
         agrees = abs(self.in_use - self.by_the_law) < max(0.5, 0.1 * self.size)
         return Verdict(
             "Little's law on a real pool",
-            [Fact("rate x hold and the sampler agree", agrees), Fact("requests refused", self.refused)],
+            [Fact("rate x hold and the pool agree", agrees), Fact("requests refused", self.refused)],
         )
 
 
@@ -111,7 +123,15 @@ def measure(
     ``url``: SQLAlchemy URL of the database. ``timeout``: seconds a borrower waits for a connection.
     Returns what was measured, after the last borrower has left.
     """
-    engine = create_engine(url, poolclass=QueuePool, pool_size=size, max_overflow=0, pool_timeout=timeout)
+    # Without a transaction nothing is sent at either end of a visit: a connection is out for as long as it is used.
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=timeout,
+        isolation_level="AUTOCOMMIT",
+    )
     try:
         _open_all(engine, size)
         return _measure(engine, rate, hold, seconds, seed)
@@ -144,16 +164,15 @@ def _open_all(engine: Engine, size: int) -> None:
 
 def _measure(engine: Engine, rate: float, hold: float, lasts: float, seed: int) -> Measured:
     due_times = _arrivals(rate, lasts, seed)
-    sampler = _Sampler(engine)
     with ThreadPoolExecutor(MOST_BORROWERS) as borrowers:
         start = time.monotonic()
-        sampler.start()
+        tally = _Tally(engine, start)
         visits = []
         for due in due_times:
             time.sleep(max(0.0, start + due - time.monotonic()))
             visits.append(borrowers.submit(_borrow, engine, start, due, hold))
         borrowings = tuple(visit.result() for visit in visits)
-    in_use, lasted = sampler.stop()
+    in_use, lasted = tally.read()
     return Measured(engine.pool.size(), rate, hold, lasted, in_use, borrowings)
 
 
@@ -178,26 +197,27 @@ def _borrow(engine: Engine, start: float, due: float, hold: float) -> Borrowing:
     return Borrowing(due, taken, returned)
 
 
-class _Sampler(threading.Thread):
-    """Averages the number of connections in use over time, each look weighted by how long it stood."""
+class _Tally:
+    """Adds up connection seconds over the pool's own events: exact, however seldom this process gets to run."""
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(daemon=True)
-        self._engine = engine
-        self._done = threading.Event()
+    def __init__(self, engine: Engine, start: float) -> None:
+        """Count from ``start``, by the monotonic clock. No connection may be out then."""
+        self._counting = threading.Lock()
+        self._start = self._last = start
+        self._out = 0
         self._area = 0.0
-        self._lasted = 0.0
+        event.listen(engine, "checkout", lambda *_: self._change(+1))
+        event.listen(engine, "checkin", lambda *_: self._change(-1))
 
-    def run(self) -> None:
-        started = before = time.monotonic()
-        while not self._done.wait(SAMPLE_EVERY):
+    def _change(self, by: int) -> None:
+        with self._counting:
             now = time.monotonic()
-            self._area += self._engine.pool.checkedout() * (now - before)
-            before = now
-        self._lasted = before - started
+            self._area += self._out * (now - self._last)
+            self._out += by
+            self._last = now
 
-    def stop(self) -> tuple[float, float]:
-        """Return the mean number in use and the seconds over which it was taken."""
-        self._done.set()
-        self.join()
-        return self._area / self._lasted, self._lasted
+    def read(self) -> tuple[float, float]:
+        """Return the mean number of connections out, and the seconds over which it was taken: up to now."""
+        self._change(0)
+        lasted = self._last - self._start
+        return self._area / lasted, lasted
