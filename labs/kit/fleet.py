@@ -173,7 +173,7 @@ class Fleet:
         self._known(name)
         return self._processes[name]
 
-    def wait_for_port(self, host: str, port: int, timeout: float = 20.0, process: str | None = None) -> None:
+    def wait_for_port(self, host: str, port: int, timeout: float = 60.0, process: str | None = None) -> None:
         """Wait until something accepts connections there; ``process`` is who should.
 
         Raises FleetError after ``timeout`` wall seconds, or at once with the end of its log when ``process`` died.
@@ -199,7 +199,7 @@ class Fleet:
             self._probe_values.update(values)
             control.write(self.probe_control, self._probe_values)
 
-    def finish(self, timeout: float = 10.0) -> list[str]:
+    def finish(self, timeout: float = 60.0) -> list[str]:
         """Have every probe end its open spans as cut off and send all it has; return the names of those that did.
 
         After this the pods can be killed without losing a trace. The probes then record no further spans: it is the

@@ -19,6 +19,9 @@ from typing import Any, Self
 from labs.kit import control
 from labs.kit.launcher import LaunchError, Process, launcher
 
+ANSWER_SECONDS = 60.0  # it answers in milliseconds; a machine that is busy beyond measure may take longer
+CLOSE_SECONDS = 30.0  # it ends as soon as its senders have hung up
+
 
 class RecorderError(RuntimeError):
     """The recorder cannot be reached; the sentence says why and what to do."""
@@ -105,7 +108,7 @@ class Recorder:
         """Return the state of now: the pods' pools, the last buckets of traffic, the servers' latest samples."""
         return self._ask("GET", "/live")
 
-    def wait_finished(self, token: str, pods: Iterable[str] | None = None, timeout: float = 10.0) -> list[str]:
+    def wait_finished(self, token: str, pods: Iterable[str] | None = None, timeout: float = 60.0) -> list[str]:
         """Wait until the probes that were told to finish with ``token`` have sent their last span; return their names.
 
         ``pods``: the processes to wait for, all by default; one that serves with several workers counts with each. A
@@ -132,7 +135,7 @@ class Recorder:
         """End the run: the files are complete when this returns. Safe to call twice."""
         if self.process.alive:
             launcher().signal(self.process, 15)
-            if not self.process.wait(5.0):
+            if not self.process.wait(CLOSE_SECONDS):
                 launcher().signal(self.process, 9)
                 self.process.wait(5.0)
         if self._run and self._run["ended"] is None:
@@ -156,7 +159,7 @@ class Recorder:
             for attempt in (1, 2):
                 try:
                     if self._http is None:
-                        self._http = http.client.HTTPConnection("127.0.0.1", self._http_port, timeout=5)
+                        self._http = http.client.HTTPConnection("127.0.0.1", self._http_port, timeout=ANSWER_SECONDS)
                     self._http.request(method, path, payload, {"Content-Type": "application/json"} if body else {})
                     answer = self._http.getresponse()
                     return json.loads(answer.read())

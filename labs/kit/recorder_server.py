@@ -24,6 +24,8 @@ from labs.kit.live import Live
 
 FLUSH = 0.25
 LARGEST = 64 * 2**20
+ON_THE_WAY = 0.05  # wall seconds for a connection that was made just before the end to be taken in
+LAST_WORDS = 5.0  # wall seconds, at most, to wait for senders to hang up
 LIVE_ONLY = ("hello", "due", "finished")
 """Kinds that steer the recorder and are not part of the recording."""
 
@@ -105,15 +107,19 @@ class Server:
                 {"lines": lines.sockets[0].getsockname()[1], "http": runner.addresses[0][1]},
             )
             await stop.wait()
+            await self._hear_out()
             lines.close()
-            # Peers that hang up after their last words are heard to the end; the others get a moment.
-            if self._talks:
-                await asyncio.wait(self._talks, timeout=0.1)
             for task in [*tasks, *self._talks]:
                 task.cancel()
             await asyncio.gather(*tasks, *self._talks, return_exceptions=True)
         await runner.cleanup()
         self._files.close()
+
+    async def _hear_out(self) -> None:
+        """Take in what has been sent: peers that hang up are heard to the end, the others for ``LAST_WORDS``."""
+        await asyncio.sleep(ON_THE_WAY)
+        if self._talks:
+            await asyncio.wait(self._talks, timeout=LAST_WORDS)
 
     def _work(self, session: aiohttp.ClientSession) -> list[Awaitable[None]]:
         """Everything that goes on in the background, as the settings ask."""

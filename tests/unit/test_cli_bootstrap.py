@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -229,8 +230,14 @@ def _outside() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(kept)}
 
 
-def test_the_progress_shows_the_seconds(capsys: pytest.CaptureFixture) -> None:
+def test_the_progress_shows_the_seconds(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(bootstrap, "time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr(bootstrap, "_HANDED_OVER", None)
     say = bootstrap.Progress()
     say("Making .venv")
+    now += bootstrap.NEWS_SECONDS
     say.now_and_then("too soon")
-    assert capsys.readouterr().out == "[   0 s] Making .venv\n"
+    now += 9
+    say.now_and_then("Installing")
+    assert capsys.readouterr().out == "[   0 s] Making .venv\n[  12 s] Installing\n"

@@ -14,6 +14,7 @@ import pytest
 import redis
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from labs.fcm import Admin
 from labs.kit.fleet import free_port
 from labs.kit.live import BUCKETS, SAMPLE, Bucket, Live, percentile
 from labs.kit.recorder import Recorder, RecorderError
@@ -237,6 +238,8 @@ def test_a_pod_that_is_gone_leaves_the_live_view_with_its_workers():
 
 def test_the_servers_are_looked_at_without_the_recorder_itself(stack, tmp_path):
     url = stack.postgres.url
+    with Admin(stack.fcm.url, stack.project) as push:
+        push.reset()
     with (
         redis.Redis.from_url(stack.redis.url) as queue,
         psycopg.connect(libpq_url(url), application_name="the app") as connection,
