@@ -19,7 +19,11 @@ from tests.homes import PATIENCE, Workbook, running, until, until_gone
 
 IMPORT = "from labs import fanout, stack"
 LONG_RUN = "fanout.run(followers=2_000, seconds=600, client_timeout_s=5)"
-SHORT_RUN = "outcome = fanout.run(followers=12, seconds=20); print(outcome.sent_requests > outcome.failed_requests)"
+SHORT_RUN = """
+from labs.fanout.experiment import quiet_system
+with quiet_system(followers=12, client_retries=False) as system:
+    print(system.create_post() > 0)
+"""
 SEEDING = 4 * PATIENCE  # wall seconds that servers, data and pods may take on a loaded machine
 
 
@@ -28,14 +32,22 @@ class Kernel:
 
     def __init__(self, workbook: Workbook) -> None:
         self.workbook = workbook
-        self.manager, self.client = start_new_kernel(kernel_name="python3", env=workbook.environment())
-        self.process = psutil.Process(self.manager.provisioner.pid)
-        self.run(IMPORT)
+        self.manager, self.client = start_new_kernel(SEEDING, kernel_name="python3", env=workbook.environment())
+        try:
+            self.process = psutil.Process(self.manager.provisioner.pid)
+            self.run(IMPORT)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> "Kernel":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the kernel at once."""
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
 
@@ -93,9 +105,8 @@ def kernel(workbook: Workbook) -> Iterator[Kernel]:
 def test_a_kernel_killed_in_mid_run_leaves_no_process(kernel: Kernel) -> None:
     kernel.begin_run()
     everything = kernel.everything()
-    names = {process.name() for process in everything}
     # the kernel, zygote, recorder, traffic, gunicorn and its worker, the keeper, the servers and their children
-    assert len(everything) > 10, names
+    assert len(everything) > 10, everything
 
     kernel.process.send_signal(signal.SIGKILL)
 
@@ -110,7 +121,7 @@ def test_two_workbooks_run_at_once_and_keep_apart(workbook: Workbook, another_wo
         assert there.run(SHORT_RUN).strip() == "True"
         assert not set(_addresses(workbook)) & set(_addresses(another_workbook))
 
-        theirs = another_workbook.processes()
+        theirs = another_workbook.servers()
         here.process.send_signal(signal.SIGKILL)
         until(lambda: not running(workbook.processes()), "the end of the first workbook")
         assert running(theirs) == theirs
