@@ -1,5 +1,7 @@
 """The probe: what it tells of a system that does not know it."""
 
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -197,7 +199,8 @@ def test_a_program_without_framework_or_database_runs_with_the_probe_as_without(
 def test_a_dead_recorder_does_not_disturb_the_system(run):
     address = run.tiny(DB_POOL_SIZE=1)
     get(f"{address}/read")
-    run.recorder.close()
+    os.kill(run.recorder.process.pid, signal.SIGKILL)
+    eventually(lambda: not run.recorder.process.alive)
     assert [get(f"{address}/read")[0] for _ in range(20)] == [200] * 20
 
 
