@@ -168,7 +168,9 @@ class Jupyter:
         import nbformat
         from nbformat.sign import NotebookNotary
 
-        notary = NotebookNotary(data_dir=str(self.home / "jupyter" / "data"))
+        data = self.home / "jupyter" / "data"
+        data.mkdir(parents=True, exist_ok=True)  # the notary does not make the folder of its secret
+        notary = NotebookNotary(data_dir=str(data))
         for path in sorted((labs.PROJECT / "notebooks").glob("*.ipynb")):
             with contextlib.suppress(OSError, ValueError):
                 notary.sign(nbformat.read(path, as_version=4))

@@ -37,7 +37,7 @@ class Ladder:
         columns = ("step", "author's answer", "connection held", "readers not served", "threads at work",
                    "last push", "delivered", "twice", "lost")  # fmt: skip
         speeds = " and ".join(dict.fromkeys(f"{each.knobs.speed:g}" for each in self.outcomes))
-        caption = f"Compressed {speeds} times: what the processor itself needs reads that much too long."
+        caption = f"Times of the incident. Compression enlarges our processor's own share of them {speeds} times."
         return Table(columns, [_row(outcome) for outcome in self.outcomes], caption=caption)
 
     def chart(self) -> charts.Chart:

@@ -1,6 +1,7 @@
 """Incident 1 alive: what the panel's sliders do to the running system, and what it draws of it."""
 
 import contextlib
+import shutil
 import threading
 import time
 from typing import Any
@@ -17,6 +18,7 @@ SHOWN = 48  # buckets of the recorder in a chart
 LEFT_ALONE = 20 * 60.0  # wall seconds without a touch after which the system is stopped
 PLAYED_FOR = 14.0  # wall seconds, at most, that play() waits for the last connection
 SLOW_HOLD = 2.0  # incident seconds: a connection held for longer is drawn as trouble
+NEW_COUNT = ("followers", "step")  # what "reached" means has changed
 CLIENTS = {"retry": True, "wait": False}
 
 
@@ -24,12 +26,13 @@ class FanoutDriver:
     """Drives one ``System`` for a panel. Every method is plain and works without a browser."""
 
     def __init__(self, knobs: Knobs) -> None:
-        self._knobs = knobs
+        self.knobs = knobs
         self._system: System | None = None
         self._lock = threading.Lock()
         self._touched = time.monotonic()
         self._stopped: str | None = None
         self._progress = "starting"
+        self._attempts_before = 0
         self.controls = _controls(knobs)
 
     # -- what the panel calls -------------------------------------------------------------------------------------
@@ -38,7 +41,7 @@ class FanoutDriver:
         """Bring the system up; takes a few seconds."""
         with self._lock:
             if self._stopped is None:
-                self._system = System(stack.up(progress=self._say), self._knobs, self._say)
+                self._system = System(stack.up(progress=self._say), self.knobs, self._say)
                 self._system.__enter__()
 
     def change(self, name: str, value: Any) -> None:
@@ -47,11 +50,15 @@ class FanoutDriver:
         system = self._running()
         changes = {"client_retries": CLIENTS[value]} if name == "clients" else {name: value}
         system.change(**changes)
+        if name in NEW_COUNT:
+            self._count_from_here(system)
 
     def press(self, name: str) -> None:
         """Post as @techinfluencer, or restart the pods."""
         self._touched = time.monotonic()
         system = self._running()
+        if name == "post":
+            self._count_from_here(system)
         {"post": system.post, "restart": system.restart_pods}[name]()
 
     def snapshot(self) -> dict[str, Any]:
@@ -64,7 +71,7 @@ class FanoutDriver:
         if time.monotonic() - self._touched > LEFT_ALONE:
             self._stop("Stopped after 20 minutes without a touch. Run the cell again to go on.")
             return {"tone": "idle", "sentence": self._stopped}
-        return View(system, system.recorder.live()).snapshot()
+        return View(system, system.recorder.live(), self._attempts_before).snapshot()
 
     def close(self) -> None:
         """Stop every process of the system."""
@@ -78,6 +85,11 @@ class FanoutDriver:
             raise RuntimeError("The system is still coming up; try again in a moment.")
         return system
 
+    def _count_from_here(self, system: System) -> None:
+        """The figures below the charts are those since the last press of Post, or since what it meant has changed."""
+        system.start_count()
+        self._attempts_before = attempts(system.recorder.live())
+
     def _say(self, line: str) -> None:
         self._progress = line
 
@@ -86,16 +98,18 @@ class FanoutDriver:
         with self._lock:
             if self._system is not None:
                 self._system.close()
+                shutil.rmtree(self._system.run_dir, ignore_errors=True)  # nobody reads a panel's recording
 
 
 class View:
     """One look at the running system, as the panel draws it. All times in incident seconds."""
 
-    def __init__(self, system: System, live: dict[str, Any]) -> None:
+    def __init__(self, system: System, live: dict[str, Any], attempts_before: int = 0) -> None:
         self.knobs = system.knobs
         self.clock = system.clock
         self.live = live
         self.now = live["at"]
+        self.given_up = attempts(live) - attempts_before
         self.pods = [pod for pod in live["pods"] if pod["pod"].startswith("api-")]
         self.buckets = live["buckets"][-SHOWN:]
 
@@ -185,18 +199,17 @@ class View:
 
     def _facts(self) -> list[dict[str, str]]:
         pushes = self.live["fcm"] or {}
-        attempts = sum(self.live.get("counts_by_who", {}).get("author", {}).values())
         return [
             {"label": "phones reached", "value": f"{count(pushes.get('devices', 0))} of {count(self.knobs.followers)}"},
-            {"label": "sent twice or more", "value": count(pushes.get("duplicates", 0))},
-            {"label": "given up by the phone", "value": _times(attempts)},
+            {"label": "extra copies sent", "value": count(pushes.get("duplicates", 0))},
+            {"label": "given up by the phone", "value": _times(self.given_up)},
             {"label": "threads at work", "value": f"{self._busy_threads} of {self._all_threads}"},
         ]
 
     # -- drawings -------------------------------------------------------------------------------------------------
 
     def _pool(self) -> dict[str, Any]:
-        title = f"The pool, {self.knobs.pool_size} connections"
+        title = f"The pool, {self.knobs.pool_size} connection{'s' if self.knobs.pool_size > 1 else ''}"
         if self.knobs.pods == 1:
             slots = self._slots(self.pods[0]) if self.pods else []
             slots += [None] * (self.knobs.pool_size - len(slots))
@@ -265,12 +278,17 @@ class View:
         return {"ticks": ticks, "marks": marks}
 
 
+def attempts(live: dict[str, Any]) -> int:
+    """Return how often the author's phone has given up waiting, from the recorder's view of now."""
+    return live.get("counts_by_who", {}).get("author", {}).get("no_answer", 0)
+
+
 def panel(**knobs: Any) -> Panel:
     """Return a panel on a live system; ``knobs`` set where its controls stand at first.
 
     The system starts in the background. Raises KnobError for a knob that does not exist or a value out of range.
     """
-    driver = FanoutDriver(Knobs(**knobs))
+    driver = FanoutDriver(Knobs(**{"trace": False, **knobs}))
     live_now.close()
     opened = Panel(driver)
     live_now.opened(opened)
@@ -280,11 +298,15 @@ def panel(**knobs: Any) -> Panel:
 def play(opened: Panel) -> Picture:
     """Do what a hand would: wait a moment, press *Post*, wait for the last connection to go; return the picture.
 
-    Works on a panel that has been closed as well: a new one is opened for it. The panel is closed at the end.
+    Controls that you have moved go back to where they stood at first. Works on a panel that has been closed as well:
+    a new one is opened for it. The panel is closed at the end.
     """
-    if opened.snapshot().get("pool") is None and opened.driver._stopped is not None:
-        opened = panel()
+    if opened.closed:
+        opened = panel(**opened.driver.knobs.as_dict())
     _wait(lambda: opened.snapshot().get("pool"), 30.0)
+    for control in opened.driver.controls:
+        if hasattr(control, "value") and opened.values()[control.name] != control.value:
+            opened.change(control.name, control.value)
     time.sleep(1.0)
     opened.press("post")
     _wait(lambda: opened.snapshot()["tone"] == "bad" and opened.snapshot()["waiting"]["refused"] >= 10, PLAYED_FOR)

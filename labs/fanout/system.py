@@ -116,7 +116,9 @@ class System:
         self.fleet.stop("traffic", grace=60)
         self.fleet.finish(timeout=60)
         self.close()
-        return Recording.open(self.run_dir, pods="api-")
+        recording = Recording.open(self.run_dir, pods="api-")
+        recording.culprit = f"POST {CREATE_PATH}"
+        return recording
 
     def close(self) -> None:
         """Stop every process of this system. Safe to call twice."""
@@ -219,6 +221,10 @@ class System:
         taken = [slot for pod in pods for slot in pod["slots"] if slot and slot["by"] == f"POST {CREATE_PATH}"]
         self.full_since = max((slot["since"] for slot in taken), default=time.time())
         return len(taken)
+
+    def start_count(self) -> None:
+        """Count notifications from here on."""
+        self.push.reset(keep_settings=True)
 
     def readers_in_flight(self) -> int:
         """Return how many of the readers' requests are due and have no outcome yet."""

@@ -107,7 +107,7 @@ def _box(prediction: Prediction) -> Any:
                                layout=widgets.Layout(width="320px"))
     exact = widgets.BoundedIntText(middle, prediction.low, prediction.high, layout=widgets.Layout(width="96px"))
     unit = widgets.Label(prediction.unit)
-    button = widgets.Button(description="Commit", button_style="primary", layout=widgets.Layout(width="90px"))
+    button = widgets.Button(description="Commit", button_style="primary", layout=widgets.Layout(width="112px"))
     # ipywidgets' own link in Python, so that tests drive it without a browser.
     widgets.link((slider, "value"), (exact, "value"))
     answer = widgets.Label("Move the slider to what you expect, then commit.")

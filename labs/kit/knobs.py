@@ -24,6 +24,10 @@ from labs.kit.table import Table
 class KnobError(ValueError):
     """A knob was given a value that it does not allow, or does not exist. The message is one sentence."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Show the sentence alone in a notebook: the fault is in the call above it, not in the library."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 @dataclass(frozen=True)
 class Range:

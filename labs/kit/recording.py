@@ -42,6 +42,8 @@ class Recording:
         self.clock = Clock(self.speed, started, run.get("clock") or "00:00:00")
         self._events = events
         self._ended = run.get("ended")
+        self.culprit: str | None = None
+        """The endpoint that charts set apart, where the lab knows it; else the one that held connections longest."""
 
     @classmethod
     def open(cls, run_dir: Path | str, pods: str = "") -> Self:

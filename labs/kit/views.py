@@ -85,8 +85,12 @@ def draw_pool(axes: Axes, recording: Recording, runs: Sequence[Recording]) -> li
 
 
 def longest_holder(runs: Sequence[Recording]) -> str | None:
-    """Return the endpoint to set apart in all of ``runs``: the longest holder of the first run that has one."""
-    return next(filter(None, (run.serving_pool.longest_holder for run in runs)), None)
+    """Return the endpoint to set apart in all of ``runs``: the longest holder of the first run that has one.
+
+    An incident that knows its culprit says so, in ``Recording.culprit``.
+    """
+    known = (run.culprit for run in runs)
+    return next(filter(None, (*known, *(run.serving_pool.longest_holder for run in runs))), None)
 
 
 def draw_requests(axes: Axes, recording: Recording, _: Sequence[Recording]) -> list[Label]:

@@ -55,6 +55,13 @@ def test_a_post_that_holds_a_connection_is_a_warning_while_the_rest_is_served():
     assert look(held=[4.0]).snapshot()["tone"] == "warn"
 
 
+def test_the_count_starts_anew_with_each_post():
+    live = look().live
+    system = SimpleNamespace(knobs=Knobs(), clock=Clock(10, NOW - 20, "15:20:50"))
+    assert View(system, live).given_up == 7
+    assert View(system, live, attempts_before=7).given_up == 0
+
+
 def test_an_idle_night_is_not_an_outage():
     assert look(ok=0, request_rate=0).snapshot()["tone"] == "good"
 
@@ -89,8 +96,8 @@ def test_a_closed_driver_stays_closed():
     assert driver.snapshot()["sentence"].startswith("Stopped")
 
 
-def test_a_panel_left_alone_stops_by_itself(monkeypatch):
+def test_a_panel_left_alone_stops_by_itself(monkeypatch, tmp_path):
     driver = FanoutDriver(Knobs())
-    driver._system = SimpleNamespace(started=True, close=lambda: None)
+    driver._system = SimpleNamespace(started=True, close=lambda: None, run_dir=tmp_path)
     monkeypatch.setattr(driver, "_touched", time.monotonic() - 21 * 60)
     assert "20 minutes" in driver.snapshot()["sentence"]

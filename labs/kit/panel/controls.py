@@ -16,6 +16,10 @@ ROUND_NUMBERS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 class ControlError(ValueError):
     """A value that a control does not take, or a control that does not exist. The message is one sentence."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Show the sentence alone in a notebook."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 @dataclass(frozen=True)
 class Slider:

@@ -102,6 +102,11 @@ class Panel(anywidget.AnyWidget):
         """Return the sentence at the top of the panel."""
         return self._snapshot["sentence"]
 
+    @property
+    def closed(self) -> bool:
+        """Whether the panel has been closed, by hand or because something else needed the machine."""
+        return self._closing.is_set()
+
     def settle(self, timeout: float = 10.0) -> bool:
         """Wait until everything asked for in the browser has been carried out; return whether that was reached."""
         return self._errands.settle(timeout)

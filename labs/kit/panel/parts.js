@@ -338,7 +338,7 @@ function waitingPart() {
     setText(title, count ? `Waiting, ${formatNumber(count)}` : "Waiting, none");
     drawDots(count, waits, limit);
     const of = limit ? ` of ${formatNumber(limit)} s` : "";
-    setText(longest, count ? `longest ${formatSeconds(oldest).replace(of ? / s$/ : "", "")}${of}` : of && `limit ${formatNumber(limit)} s`);
+    setText(longest, count ? `${formatSeconds(oldest).replace(of ? / s$/ : "", "")}${of}` : of && `limit ${formatNumber(limit)} s`);
     const words = `${count} waiting, the longest for ${formatSeconds(oldest)}${of}`;
     setAttribute(dots, "aria-label", count ? words : "Nobody is waiting");
     drawRefused(waiting.refused ?? 0);

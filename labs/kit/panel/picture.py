@@ -230,7 +230,7 @@ class Drawing:
         x, count, limit = self.wide - 204, waiting.get("count", 0), waiting.get("limit") or 0
         self.text(x, 82, f"Waiting, {count:,}" if count else "Waiting, none", weight=600)
         waits = sorted(waiting.get("waits") or [], reverse=True)
-        longest = f"longest {waiting.get('longest') or 0:,.0f} of {limit:g} s" if count else f"limit {limit:g} s"
+        longest = f"{waiting.get('longest') or 0:,.0f} of {limit:g} s" if count else f"limit {limit:g} s"
         self.text(x + 184, 82, longest, 8, QUIET, ha="right")
         pitch = next((p for p in (18, 16, 14, 12, 10, 8, 7) if (180 // p) * (144 // p) >= count), 7)
         across = int(180 // pitch)
