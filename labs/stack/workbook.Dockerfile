@@ -5,6 +5,10 @@ FROM python:3.13-slim
 # A package index of your own, where the public one is out of reach.
 ARG PIP_INDEX_URL
 
+# An environment of its own: what the base image has brought along for itself is neither replaced nor relied on.
+RUN python -m venv /opt/labs
+ENV PATH=/opt/labs/bin:$PATH
+
 WORKDIR /workbook
 COPY requirements.txt .
 RUN --mount=type=cache,target=/var/cache/pip \
@@ -14,7 +18,7 @@ RUN useradd --create-home reader && chown reader: /workbook
 COPY --chown=reader . .
 USER reader
 
-# The image is the environment: no virtual one inside it. All addresses means the container's own network;
+# LABS_NO_VENV: `labs start` uses this environment and makes none. All addresses means the container's own network;
 # Compose publishes the port on 127.0.0.1.
 ENV LABS_NO_VENV=1 LABS_BIND=0.0.0.0 LABS_PORT=8888
 EXPOSE 8888
