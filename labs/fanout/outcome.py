@@ -83,11 +83,6 @@ class Outcome:
         """Whether more than half of the readers who asked late in the run had no good answer."""
         return self.failed_at_end > 0.5
 
-    @property
-    def answered_503(self) -> int:
-        """How many requests the API answered with 503: the pool's time-out, as an ordinary error."""
-        return int((self.recording.requests.status == 503).sum())
-
     def response(self, who: str = "author") -> float:
         """Return the median seconds until a good answer, of the author or of readers; NaN when there was none."""
         answered = self.recording.answered(who=who)

@@ -4,7 +4,6 @@ Both a scripted run (``experiment.py``) and the live panel (``live.py``) drive i
 here is the laboratory's side: the application itself is in ``social/`` and the ``step`` modules and knows none of it.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 from itertools import count
@@ -212,8 +211,18 @@ class System:
         """Ask each pod that was deployed whether it is ready, as an orchestrator does; one that is busy may be late."""
         with httpx.Client(timeout=READY, trust_env=False) as client:
             for base in self._base_urls:
-                with contextlib.suppress(httpx.HTTPError):
-                    client.get(f"{base}/api/v1/feed", headers=self._headers["reader"][0])
+                self._knock_at(client, base)
+
+    def _knock_at(self, client: httpx.Client, base: str) -> None:
+        until = time.monotonic() + WARM_UP
+        while time.monotonic() < until:
+            try:
+                client.get(f"{base}/api/v1/feed", headers=self._headers["reader"][0])
+                return
+            except httpx.TimeoutException:
+                return
+            except httpx.HTTPError:  # the last of the old pod may still hold the port for a moment
+                time.sleep(0.05)
 
     def connections_held_by_posts(self) -> int:
         """Return how many connections the route that creates posts holds now, all pods together."""
@@ -327,7 +336,7 @@ class System:
             if time.monotonic() > until:
                 raise StackError(f"The notifications of a first post did not arrive; see {self.run_dir}/logs.")
             time.sleep(0.02)
-        self.push.reset(keep_settings=True)
+        self.start_count()
 
     def _reading(self) -> list[dict]:
         """Return what a reader's phone asks for: the feed mostly, comments sometimes."""

@@ -131,8 +131,10 @@ class Live:
         if line["event"] == "started":
             return
         # A process may serve with several workers, named after it: "worker", "worker.2".
+        # What a successor of the same name has said since stays: news of an end may come after it.
         for pod in [pod for pod in self._pods if pod == name or pod.startswith(f"{name}.")]:
-            del self._pods[pod]
+            if self._pods[pod]["at"] <= line["at"]:
+                del self._pods[pod]
         self._processes.pop(name, None)
 
     def _bucket(self, at: float) -> Bucket | None:
