@@ -60,7 +60,8 @@ def ladder(*outcomes: Outcome) -> Ladder:
 
 def _facts(outcome: Outcome) -> list[Fact]:
     step = step_of(outcome.knobs.step)
-    facts = [Fact(f"{step.name}: holds a connection while it calls out", outcome.calls_out_with_connection)]
+    calls_out = outcome.calls_out_with_connection
+    facts = [] if calls_out is None else [Fact(f"{step.name}: holds a connection while it calls out", calls_out)]
     if step.holds_connection:
         facts.append(Fact(f"{step.name}: the post takes every connection", outcome.pool_exhausted))
     if step.number != RELEASE_EARLY:

@@ -25,6 +25,7 @@ class Knobs(KnobsBase):
     threads: int = whole(64, 1, 256, "threads", "requests that one pod works on at a time")
     pods: int = whole(1, 1, 4, "pods", "API processes behind the load balancer")
     workers: int = whole(2, 1, 8, "processes", "Celery processes, where the step has them")
+    second_devices: float = number(0, 0, 1, "share", "followers who carry two phones")
     posts: int = whole(1, 0, 50, "posts", "how often @techinfluencer presses Post, all at once")
     step: Any = choice(0, [s.number for s in STEPS] + [s.name for s in STEPS], "which version of the code runs")
     restart_at_s: float | None = number(None, 1, 3_600, "s", "when on-call restarts the pods, if at all")

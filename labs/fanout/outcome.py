@@ -29,10 +29,16 @@ LAST_PART = 10.0  # incident seconds: "down" is judged by who asks in this time,
 class Outcome:
     """One finished run. ``recording`` holds everything observed; ``knobs`` what it was run with."""
 
-    def __init__(self, recording: Recording, knobs: Knobs, posted_at: float) -> None:
+    def __init__(
+        self, recording: Recording, knobs: Knobs, posted_at: float, *, fanouts: int = 0, left_over: int = 0
+    ) -> None:
         self.recording = recording
         self.knobs = knobs
         self.posted_at = posted_at
+        self.fanouts = fanouts
+        """Notifications that were begun, where the step has an outbox; a throttled author's posts share one."""
+        self.left_over = left_over
+        """What was still to be sent as the run ended, where the step has an outbox: posts and chunks."""
 
     def __repr__(self) -> str:
         state = "down" if self.down else "up"
@@ -176,9 +182,13 @@ class Outcome:
         return "no time at all" if math.isnan(again) else seconds(again - self.recording.mark("restart"))
 
     @cached_property
-    def calls_out_with_connection(self) -> bool:
-        """Whether any call to the push service was made while its own request or task held a connection."""
-        return any(map(_calls_out_with_connection, self.traces.where(endpoint=CREATE)))
+    def calls_out_with_connection(self) -> bool | None:
+        """Whether any call to the push service was made while its own request or task held a connection.
+
+        None where no call was traced: the last step makes too many of them for a span each.
+        """
+        calling = [trace for trace in self.traces if _pushes_of(trace)]
+        return any(map(_calls_out_with_connection, calling)) if calling else None
 
     @property
     def statements(self) -> int:
@@ -235,12 +245,23 @@ class Outcome:
 
     @property
     def wanted(self) -> int:
-        """Notifications that were meant to go out: one a follower for each press of Post."""
-        return self.knobs.followers * self.knobs.posts
+        """Notifications that were meant to go out: one a follower a post; posts that were merged are one."""
+        return self.knobs.followers * (self.fanouts if self._has_outbox else self.knobs.posts)
+
+    @property
+    def _has_outbox(self) -> bool:
+        return step_of(self.knobs.step).outbox
+
+    @property
+    def merged(self) -> int:
+        """Posts that went out in the notification of another one."""
+        return self.knobs.posts - self.fanouts if self._has_outbox and self.finished else 0
 
     @property
     def finished(self) -> bool:
         """Whether the fan-out was over: everybody reached, or nothing sent for the last part of the run."""
+        if self._has_outbox:
+            return self.left_over == 0
         last = self._pushes.get("last_accepted_at", math.nan)
         return self.accepted >= self.wanted or bool(last < self.recording.seconds - PATIENCE)
 
@@ -412,13 +433,17 @@ def _head(statement: str, width: int = 40) -> str:
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
+def _pushes_of(trace: Trace) -> list[Any]:
+    return [span for span in trace.spans if any(path in str(span.attributes) for path in PUSH_PATHS)]
+
+
 def _calls_out_with_connection(trace: Trace) -> bool:
-    """Whether a push in ``trace`` began while the same process held a connection for it."""
+    """Whether a push in ``trace`` began while its own request or task, the parent of both spans, held a connection."""
     held = [span for span in trace.spans if span.name == "connection held"]
-    pushes = [span for span in trace.spans if any(path in str(span.attributes) for path in PUSH_PATHS)]
+    pushes = _pushes_of(trace)
     return any(
         hold.start <= push.start < hold.start + hold.duration
         for push in pushes
         for hold in held
-        if hold.attributes.get("service.name") == push.attributes.get("service.name")
+        if hold.parent == push.parent
     )

@@ -12,7 +12,8 @@ class Step:
 
     ``module``: import path of the runnable module. ``worker``: whether a Celery worker belongs to it. ``finishes``:
     whether its fan-out to 45,312 followers ends within minutes, so that a run can wait for the last notification.
-    ``holds_connection``: whether the request keeps its connection while it calls the push service.
+    ``holds_connection``: whether the request keeps its connection while it calls the push service. ``outbox``: whether
+    the database knows what is still to be sent.
     """
 
     number: int
@@ -21,6 +22,7 @@ class Step:
     worker: bool = False
     finishes: bool = False
     holds_connection: bool = False
+    outbox: bool = False
 
     def load(self) -> ModuleType:
         """Import and return the step's module, for its source; the pods run it in processes of their own."""
@@ -33,6 +35,8 @@ STEPS = (
     Step(2, "release early", "labs.fanout.step2_release_early"),
     Step(3, "hand off", "labs.fanout.step3_hand_off", worker=True),
     Step(4, "published fix", "labs.fanout.step4_published_fix", worker=True, finishes=True),
+    Step(5, "nothing lost", "labs.fanout.step5_nothing_lost", worker=True, finishes=True, outbox=True),
+    Step(6, "today", "labs.fanout.step6_todays_fcm", worker=True, finishes=True, outbox=True),
 )
 
 

@@ -32,6 +32,21 @@ def test_the_published_fix_reaches_every_follower_once():
     assert not outcome.pool_exhausted
 
 
+@pytest.mark.parametrize("step", ["nothing lost", "today"])
+def test_the_steps_with_an_outbox_reach_every_follower_once(step):
+    outcome = fanout.run(step=step, followers=1_200, client_retries=False, seconds=15, request_rate=3)
+    assert (outcome.delivered, outcome.duplicated, outcome.lost, outcome.finished) == (1_200, 0, 0, True)
+    assert not outcome.pool_exhausted
+
+
+def test_a_second_post_within_the_minute_is_merged_or_waits_and_is_never_lost():
+    outcome = fanout.run(
+        step="nothing lost", followers=12_000, posts=2, client_retries=False, seconds=15, request_rate=3, speed=20
+    )
+    assert outcome.lost == outcome.duplicated == 0
+    assert outcome.fanouts + outcome.merged == 2
+
+
 def test_a_bad_knob_is_refused_before_anything_starts():
     with pytest.raises(KnobError, match="pool_size must be a whole number from 1 to 100"):
         fanout.run(pool_size=0)
