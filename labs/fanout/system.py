@@ -232,6 +232,11 @@ class System:
             self._deploy(before)
         self._write_traffic_control()
 
+    def deploy(self, **env: object) -> None:
+        """Deploy the step that runs once more, with ``env`` beside or instead of the settings it had."""
+        self._env |= env
+        self._deploy(self.knobs)
+
     def _deploy(self, before: Knobs) -> None:
         self.recorder.mark("deploy")
         self.fleet.kill(*(f"api-{n + 1}" for n in range(before.pods)))

@@ -113,9 +113,12 @@ class Fleet:
         self, name: str, app: str, concurrency: int = 1, env: Mapping[str, object] | None = None, probe: bool = True,
         args: Sequence[object] = (),
     ) -> Process:  # fmt: skip
-        """Start a Celery worker of ``app`` ("package.module") with ``concurrency`` prefork children."""
+        """Start a Celery worker of ``app`` ("package.module") with ``concurrency`` prefork children.
+
+        It logs warnings and errors; with ``CELERY_WORKER_LOGLEVEL=INFO`` in ``env`` also what it does.
+        """
         command = [
-            "-A", app, "worker", "--pool", "prefork", "--concurrency", concurrency, "--loglevel", "WARNING",
+            "-A", app, "worker", "--pool", "prefork", "--concurrency", concurrency,
             "--hostname", f"{name}@labs", *args,
         ]  # fmt: skip
         return self.start(name, "celery", command, env, probe)
