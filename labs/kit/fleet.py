@@ -34,6 +34,7 @@ from typing import Any, Self
 from labs.kit import control
 from labs.kit.launcher import LaunchError, Process, launcher
 from labs.kit.lines import LineSender
+from labs.kit.probe_halts import AFTER
 from labs.kit.recorder import Recorder, token
 
 
@@ -197,7 +198,17 @@ class Fleet:
     # Probes
 
     def tell_probes(self, **values: Any) -> None:
-        """Change what the probes do, within 0.1 s: ``db_latency``, wall seconds added to each SQL round trip."""
+        """Change what the probes do; what is not named stays as it is.
+
+        ``db_latency``: wall seconds added to each SQL round trip, within 0.1 s. ``halt``: {"after": "commit", "by":
+        the name of a request or task}, or None. The next thread that serves it and has committed what it wrote tells
+        the recorder (``live()["halted"]``) and stands still, until ``halt`` changes, its process ends or 60 wall
+        seconds have passed. The order holds for every commit that begins after this returns, for one thread of one
+        process, once; also a pod that is started again does not stop for it. Each call with ``halt`` is a new order.
+        Raises FleetError for a ``halt`` that is none.
+        """
+        if values.get("halt") is not None:
+            values["halt"] = _halt_order(values["halt"])
         with self._lock:
             self._probe_values.update(values)
             control.write(self.probe_control, self._probe_values)
@@ -306,6 +317,14 @@ class CrashLoop:
         """End the loop."""
         self._stop.set()
         self._thread.join(10.0)
+
+
+def _halt_order(halt: Any) -> dict[str, str]:
+    """Return ``halt`` with a token of its own."""
+    if not isinstance(halt, Mapping) or set(halt) != {"after", "by"} or halt["after"] not in AFTER:
+        moments = " or ".join(f'"{moment}"' for moment in AFTER)
+        raise FleetError(f'halt is {halt!r}; it can be None or {{"after": {moments}, "by": a request or task}}.')
+    return {"after": halt["after"], "by": str(halt["by"]), "order": token()}
 
 
 def free_port() -> int:

@@ -71,6 +71,7 @@ class Live:
         self._counts: Counter[str] = Counter()
         self._counts_by_who: dict[str, Counter[str]] = {}
         self._marks: deque[dict[str, Any]] = deque(maxlen=200)
+        self._halted: list[dict[str, Any]] = []  # one an order of the lab's, so it stays short
         self._wait_timeouts = 0
 
     def take(self, line: dict[str, Any]) -> None:
@@ -83,6 +84,8 @@ class Live:
                     bucket.due += line["count"]
             case "pool":
                 self._pods[line["pod"]] = line
+            case "halted":
+                self._halted.append({key: line[key] for key in ("pod", "at", "by", "after")})
             case "wait_timeout":
                 self._wait_timeouts += 1
             case "postgres" | "redis" | "fcm" as kind:
@@ -100,7 +103,8 @@ class Live:
         ``pods``: each pod's latest "pool" line. ``buckets``: at most 160, oldest first, with ``at`` (start, wall
         time), ``due``, ``ok``, ``failed``, ``p50`` and ``p99`` (wall seconds, None of none). ``counts``: outcomes so
         far, ``counts_by_who`` the same by stream. ``postgres``, ``redis``, ``fcm``: the latest sample or None.
-        ``processes``: the latest sample by name. ``marks``: ``at`` and ``label``.
+        ``processes``: the latest sample by name. ``marks``: ``at`` and ``label``. ``halted``: every thread that the
+        probes have stopped so far, in order, with ``pod``, ``at`` (wall time), ``by`` and ``after``.
         """
         self._bucket(time.time())
         return {
@@ -116,6 +120,7 @@ class Live:
             "fcm": self._latest.get("fcm"),
             "processes": self._processes,
             "marks": list(self._marks),
+            "halted": list(self._halted),
         }
 
     def _take_request(self, line: dict[str, Any]) -> None:

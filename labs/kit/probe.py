@@ -8,6 +8,7 @@ come from the environment:
     LABS_OTLP           where the spans go, http://host:port/v1/traces
     LABS_POD            the process' name in the recording
     LABS_PROBE_CONTROL  a control file: {"db_latency": wall seconds added to each statement's round trip,
+                        "halt": {"after": "commit", "by": a request or task, "order": a token}; stop one there,
                         "finish": a token; end open spans, send everything, and say so}
     LABS_TRACE          "off" leaves out the recording of spans, to measure what tracing costs
 
@@ -25,6 +26,7 @@ from typing import Any
 
 from labs.kit import control
 from labs.kit.lines import LineSender
+from labs.kit.probe_halts import Halts
 from labs.kit.probe_pool import PoolWatch
 from labs.kit.probe_spans import Spans
 from labs.kit.probe_statements import Statements
@@ -46,13 +48,14 @@ class Probe:
         tracer = self.spans.tracer if self.spans.switch.exported else None
         self.pools = PoolWatch(self.spans.kept.by, self._tell, tracer, self.wake)
         self.statements = Statements()
+        self.halts = Halts(self.spans.kept.by, self._control, self._tell_at_once)
         self.spans.kept.entered = self.wake
         self._reset()
 
     def install(self) -> None:
         """Attach to the libraries. What is not installed is not watched; the system runs either way."""
         self.spans.install()
-        for watch in (self.pools, self.statements):
+        for watch in (self.pools, self.statements, self.halts):
             with contextlib.suppress(ImportError):
                 watch.install()
         os.register_at_fork(after_in_child=self._after_fork)
@@ -84,6 +87,7 @@ class Probe:
         self._reset()
         self.pools.after_fork()
         self.statements.after_fork()
+        self.halts.after_fork()
 
     def _close(self) -> None:
         if self._lines is not None:
@@ -112,6 +116,11 @@ class Probe:
     def _tell(self, line: dict[str, Any]) -> None:
         if self._lines is not None:
             self._lines.send({"kind": line["kind"], "pod": self._pod, **line})
+
+    def _tell_at_once(self, line: dict[str, Any]) -> None:
+        self._tell(line)
+        if self._lines is not None:
+            self._lines.flush()
 
     def _tick(self) -> None:
         """One round, in the sending thread: look at the control file, take a snapshot."""
