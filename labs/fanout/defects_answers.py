@@ -5,7 +5,7 @@ address is gone. The failing route reads no answer; the published worker reads t
 the messages in it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +19,6 @@ FOLLOWERS = 50
 CHUNKS = 1_000  # followers for what happens inside a batch: two of them
 DEAD = 0.05  # share of phones on which the app was removed
 AS_IT_FAILED, PUBLISHED, NOTHING_LOST, TODAY = "as it failed", "published fix", "nothing lost", "today"
-ATTEMPTS = 4  # the published worker's first and its three retries
 
 
 def _rows(columns: tuple[Seen, ...]) -> Iterator[tuple[str, list]]:
@@ -179,10 +178,7 @@ def ignored_status(followers: int = FOLLOWERS) -> IgnoredStatus:
 
 @dataclass(frozen=True)
 class TwoPosts:
-    """Two posts to phones of which some are gone: refusals of each post, and tokens forgotten after the first.
-
-    ``counted``: notifications of the first post that the published worker's log counts as sent; None elsewhere.
-    """
+    """Two posts to phones of which some are gone, and how many tokens were forgotten after the first."""
 
     first: Seen
     second: Seen
@@ -190,6 +186,7 @@ class TwoPosts:
 
     @property
     def counted(self) -> int | None:
+        """Notifications of the first post that the published worker's log counts as sent; None for other programs."""
         return self.first.counted or None
 
     @property
@@ -252,16 +249,16 @@ def unread_results(followers: int = CHUNKS, dead: float = DEAD) -> UnreadResults
         return UnreadResults(followers, published, today)
 
 
-def _two_posts(on_trial: Trial, wait) -> TwoPosts:
-    seen = []
-    forgotten = 0
-    for number in range(2):
-        on_trial.post()
-        wait()
-        seen.append(on_trial.seen())
-        if number == 0:
-            (forgotten,) = on_trial.ask("SELECT count(*) FROM devices WHERE token IS NULL")
-    return TwoPosts(*seen, forgotten)
+def _two_posts(on_trial: Trial, wait: Callable[[], object]) -> TwoPosts:
+    first = _post_and_wait(on_trial, wait)
+    (forgotten,) = on_trial.ask("SELECT count(*) FROM devices WHERE token IS NULL")
+    return TwoPosts(first, _post_and_wait(on_trial, wait), forgotten)
+
+
+def _post_and_wait(on_trial: Trial, wait: Callable[[], object]) -> Seen:
+    on_trial.post()
+    wait()
+    return on_trial.seen()
 
 
 # -- 7: the batch endpoint as it answers now --------------------------------------------------------------------------

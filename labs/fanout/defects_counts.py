@@ -21,7 +21,7 @@ NO_THROTTLE = 0.001  # wall seconds
 
 @dataclass(frozen=True)
 class PhonesOfFollowers(Defect):
-    """Notifications that one post sends, to followers of whom some carry two phones."""
+    """Notifications that one post sends to ``followers``, some of whom carry two phones, by program."""
 
     followers: int
     as_it_failed: int
