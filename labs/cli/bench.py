@@ -27,6 +27,7 @@ BENCHMARKS = {
     "route": ("fanout:fixed_route", "the fixed route at 12 and at 45,312 followers", False),
     "sends": ("fanout:sends", "45,312 notifications: published batches, concurrent sends, the official client", False),
     "tracing": ("fanout:tracing", "the fixed route with and without spans recorded", False),
+    "notebooks": ("lessons:top_to_bottom", "each notebook from top to bottom", False),
     "panel": ("panel:update", "one update of the panel, and the processor time of a live one", False),
 }
 

@@ -14,6 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labs.fanout.comparisons import beside_published, hypotheses, ladder
+    from labs.fanout.crash_kills import random_kills
+    from labs.fanout.crashes import crash, crash_course, crash_tests
+    from labs.fanout.defects import defect_list
+    from labs.fanout.defects_answers import ignored_status, literal_dollar, retired_endpoint, unread_results
+    from labs.fanout.defects_counts import batch_count, phones_of_followers
+    from labs.fanout.defects_lock import lock_per_author
     from labs.fanout.experiment import prepare, run
     from labs.fanout.hold_times import sweep
     from labs.fanout.knobs import Knobs
@@ -21,12 +27,19 @@ if TYPE_CHECKING:
     from labs.fanout.meet import diagram, diff, follower_chart, show
     from labs.fanout.outcome import Outcome
     from labs.fanout.published import arithmetic, timeline
+    from labs.fanout.senders import compare_senders
     from labs.fanout.work import take_to_work
     from labs.kit.ask import ask
     from labs.kit.prose import say
 
 _HOMES = {
     "labs.fanout.comparisons": ("beside_published", "hypotheses", "ladder"),
+    "labs.fanout.crash_kills": ("random_kills",),
+    "labs.fanout.crashes": ("crash", "crash_course", "crash_tests"),
+    "labs.fanout.defects": ("defect_list",),
+    "labs.fanout.defects_answers": ("ignored_status", "literal_dollar", "retired_endpoint", "unread_results"),
+    "labs.fanout.defects_counts": ("batch_count", "phones_of_followers"),
+    "labs.fanout.defects_lock": ("lock_per_author",),
     "labs.fanout.experiment": ("prepare", "run"),
     "labs.fanout.knobs": ("Knobs",),
     "labs.fanout.live": ("panel", "play"),
@@ -34,6 +47,7 @@ _HOMES = {
     "labs.fanout.outcome": ("Outcome",),
     "labs.fanout.published": ("arithmetic", "timeline"),
     "labs.fanout.hold_times": ("sweep",),
+    "labs.fanout.senders": ("compare_senders",),
     "labs.fanout.work": ("take_to_work",),
     "labs.kit.ask": ("ask",),
     "labs.kit.prose": ("say",),
@@ -45,21 +59,34 @@ __all__ = [
     "Outcome",
     "arithmetic",
     "ask",
+    "batch_count",
     "beside_published",
+    "compare_senders",
+    "crash",
+    "crash_course",
+    "crash_tests",
+    "defect_list",
     "diagram",
     "diff",
     "follower_chart",
     "hypotheses",
+    "ignored_status",
     "ladder",
+    "literal_dollar",
+    "lock_per_author",
     "panel",
+    "phones_of_followers",
     "play",
     "prepare",
+    "random_kills",
+    "retired_endpoint",
     "run",
     "say",
     "show",
     "sweep",
     "take_to_work",
     "timeline",
+    "unread_results",
 ]
 
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psycopg
@@ -22,6 +21,7 @@ from labs.fcm import Admin
 from labs.kit import control, server_statements
 from labs.kit.clock import Clock
 from labs.kit.fleet import Fleet, free_port
+from labs.kit.gate import Gate
 from labs.kit.recorder import Recorder
 from labs.kit.recording import Recording
 from labs.kit.rundir import new_run_dir
@@ -72,7 +72,7 @@ class System:
         self.stack = stack
         self.knobs = knobs
         self.say = say or (lambda line: None)
-        self.gates: dict[str, Any] = {}
+        self.gates: dict[str, Gate] = {}
         self._gated = gates
         self._env = dict(env or {})
         self._module = module
@@ -388,8 +388,6 @@ class System:
 
     def _build_gates(self) -> None:
         if self._gated and not self.gates:
-            from labs.kit.gate import Gate
-
             servers = {"postgres": self.stack.postgres.url, "redis": self.stack.redis.url}
             self.gates = {name: Gate(self.fleet, f"gate-{name}", url) for name, url in servers.items()}
 
