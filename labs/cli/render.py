@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from labs.cli import apart, notebooks
+from labs.cli import apart, ledger, notebooks
+from labs.kit.ledger import LedgerError
 
 CELL_TIMEOUT = 120  # wall seconds for one cell; the budget is 20
 
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="execute nothing; tell whether the files are as render leaves them"
     )
+    parser.add_argument(
+        "--ledger", action="store_true", help="execute nothing; write data/claims.csv from the notebooks as they are"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -32,12 +36,15 @@ def main(args: argparse.Namespace) -> int:
         return 2
     if args.check:
         return check(paths)
+    if args.ledger:
+        return write_ledger()
     with apart.own_home():
-        return render_all(paths)
+        failed = render_all(paths)
+    return max(failed, write_ledger())
 
 
 def check(paths: list[Path]) -> int:
-    """Print what is wrong with each notebook as it stands on disk; return 1 if anything is."""
+    """Print what is wrong with each notebook and the ledger as they stand on disk; return 1 if anything is."""
     found = 0
     for path in paths:
         sentences = file_findings(path)
@@ -45,7 +52,11 @@ def check(paths: list[Path]) -> int:
         print(f"{notebooks.shown(path)}: {'not fit to commit' if sentences else 'as rendered'}")
         for sentence in sentences:
             print(f"  {sentence}")
-    return 1 if found else 0
+    wrong = ledger.findings()
+    print(f"{notebooks.shown(ledger.CLAIMS)}: {'not what the notebooks say' if wrong else 'as the notebooks say'}")
+    for sentence in wrong:
+        print(f"  {sentence}")
+    return 1 if found or wrong else 0
 
 
 def file_findings(path: Path) -> list[str]:
@@ -76,6 +87,17 @@ def render_all(paths: list[Path]) -> int:
         took = time.monotonic() - started
         print(f"\r{notebooks.shown(path)}: {took:.0f} s, {size / 1e3:.0f} kB          ")
     return 1 if failed else 0
+
+
+def write_ledger() -> int:
+    """Write the ledger from what the notebooks on disk show; return 1 if they contradict each other."""
+    try:
+        changed = ledger.update()
+    except LedgerError as error:
+        print(f"{notebooks.shown(ledger.CLAIMS)}: not written. {error}", file=sys.stderr)
+        return 1
+    print(f"{notebooks.shown(ledger.CLAIMS)}: {'written from the notebooks' if changed else 'as the notebooks say'}")
+    return 0
 
 
 def render(path: Path, progress: bool = False) -> int:
