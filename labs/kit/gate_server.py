@@ -179,7 +179,11 @@ class Gate:
         try:
             sides.append(await self._dial())
             when_closed(client, IN_ORDER)
-            sides.append((await self._loop.connect_accepted_socket(lambda: Side(sides[0]), client))[1])
+            taken = self._loop.create_task(self._loop.connect_accepted_socket(lambda: Side(sides[0]), client))
+            try:
+                await asyncio.shield(taken)  # cut off in here the loop would close it in order, and not reset it
+            finally:
+                sides.append((await taken)[1])
             await asyncio.wait([side.closed for side in sides])
         except OSError as error:
             self._complain(f"no connection to {self._to}: {error}")
