@@ -122,8 +122,10 @@ def render(path: Path, progress: bool = False) -> int:
     return size
 
 
-def execute(notebook: Any, path: Path, progress: bool = False) -> None:
+def execute(notebook: Any, path: Path, progress: bool = False, timing: bool = False) -> None:
     """Run every cell of ``notebook`` in a fresh kernel started in the folder of ``path``; outputs land in it.
+
+    ``timing``: each cell's metadata say when it began and ended.
 
     Raises NotRendered when a cell fails or takes longer than CELL_TIMEOUT wall seconds, or the kernel dies.
     """
@@ -134,7 +136,7 @@ def execute(notebook: Any, path: Path, progress: bool = False) -> None:
         notebook,
         kernel_name="python3",
         timeout=CELL_TIMEOUT,
-        record_timing=False,
+        record_timing=timing,
         store_widget_state=False,
         coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},

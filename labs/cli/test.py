@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `labs test` takes."""
     parser.add_argument("names", nargs="*", metavar="notebook", help="run only these, and the parts asked for")
     parser.add_argument("--quick", action="store_true", help="leave the notebooks out")
+    parser.add_argument("--thorough", action="store_true", help="add the tests that replay whole outages many times")
     parser.add_argument("--browser", action="store_true", help="add the tests in a real Chromium")
     parser.add_argument("--compose", action="store_true", help="add the tests that need a container engine")
     parser.add_argument("--services", choices=("embedded", "compose", "url"), help="where the servers come from")
@@ -81,11 +82,13 @@ def parts_for(args: argparse.Namespace) -> list[Part]:
     parts = []
     if not args.names:
         parts.append(Part("style", style))
-        parts.append(pytest_part("unit, contract, fault", ["-m", "not compose and not browser", "tests"]))
+        parts.append(pytest_part("unit, contract, fault", ["-m", "not compose and not browser and not slow", "tests"]))
     parts.append(Part("list of notebooks", lambda: listing(committed)))
     parts += [notebook_part(path) for path in paths]
     if args.soak:
         parts += [soak_part(path, args.soak) for path in paths]
+    if args.thorough:
+        parts.append(pytest_part("whole outages", ["-m", "slow", "tests"]))
     if args.browser:
         parts.append(pytest_part("browser", ["-m", "browser", "tests"]))
     if args.compose:

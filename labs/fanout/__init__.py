@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from labs.fanout.comparisons import beside_published, hypotheses, ladder
     from labs.fanout.crash_kills import random_kills
     from labs.fanout.crashes import crash, crash_course, crash_tests
-    from labs.fanout.defects import defect_list
+    from labs.fanout.defects import defect_facts, defect_list
     from labs.fanout.defects_answers import ignored_status, literal_dollar, retired_endpoint, unread_results
     from labs.fanout.defects_counts import batch_count, phones_of_followers
     from labs.fanout.defects_lock import lock_per_author
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from labs.fanout.hold_times import sweep
     from labs.fanout.knobs import Knobs
     from labs.fanout.live import panel, play
-    from labs.fanout.meet import diagram, diff, follower_chart, show
+    from labs.fanout.meet import diagram, diff, follower_chart, show, show_source
     from labs.fanout.outcome import Outcome
     from labs.fanout.published import arithmetic, timeline
     from labs.fanout.senders import compare_senders
@@ -36,14 +36,14 @@ _HOMES = {
     "labs.fanout.comparisons": ("beside_published", "hypotheses", "ladder"),
     "labs.fanout.crash_kills": ("random_kills",),
     "labs.fanout.crashes": ("crash", "crash_course", "crash_tests"),
-    "labs.fanout.defects": ("defect_list",),
+    "labs.fanout.defects": ("defect_facts", "defect_list"),
     "labs.fanout.defects_answers": ("ignored_status", "literal_dollar", "retired_endpoint", "unread_results"),
     "labs.fanout.defects_counts": ("batch_count", "phones_of_followers"),
     "labs.fanout.defects_lock": ("lock_per_author",),
     "labs.fanout.experiment": ("prepare", "run"),
     "labs.fanout.knobs": ("Knobs",),
     "labs.fanout.live": ("panel", "play"),
-    "labs.fanout.meet": ("diagram", "diff", "follower_chart", "show"),
+    "labs.fanout.meet": ("diagram", "diff", "follower_chart", "show", "show_source"),
     "labs.fanout.outcome": ("Outcome",),
     "labs.fanout.published": ("arithmetic", "timeline"),
     "labs.fanout.hold_times": ("sweep",),
@@ -65,6 +65,7 @@ __all__ = [
     "crash",
     "crash_course",
     "crash_tests",
+    "defect_facts",
     "defect_list",
     "diagram",
     "diff",
@@ -83,6 +84,7 @@ __all__ = [
     "run",
     "say",
     "show",
+    "show_source",
     "sweep",
     "take_to_work",
     "timeline",

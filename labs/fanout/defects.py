@@ -61,3 +61,9 @@ def defect_list(*defects: Defect) -> Table:
 def side_by_side(names: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]], caption: str) -> Table:
     """Return a table with a column for each of ``names``; each row is (what, one value for each of them)."""
     return Table(("", *names), [(what, *values) for what, values in rows], caption=caption)
+
+
+def defect_facts(*defects: Defect) -> Verdict:
+    """Return what is the same on every machine of all ``defects`` together, each fact with its defect's title."""
+    facts = [Fact(f"{defect.title}: {fact.name}", fact.value) for defect in defects for fact in defect.facts()]
+    return Verdict("The published code's defects", facts)

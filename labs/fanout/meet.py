@@ -1,6 +1,7 @@
 """Meeting the system: its source, its parts, its authors."""
 
 from itertools import pairwise
+from typing import Any
 
 from IPython.display import HTML
 
@@ -28,6 +29,11 @@ def show(name: str | None = None, step: int | str = 0):
     """
     module = step_of(step).load()
     return source.show(getattr(module, name) if name else module)
+
+
+def show_source(thing: Any):
+    """Show the source of a function, class or module of the application, as it runs."""
+    return source.show(thing)
 
 
 def diff(before: int | str, after: int | str):

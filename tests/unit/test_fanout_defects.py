@@ -13,9 +13,11 @@ from labs.fanout.defects_trial import COMPLAINT, COUNTED, GIVEN_UP, Trial
 from labs.stack import StackError
 
 live = pytest.mark.usefixtures("stack")
+slow = pytest.mark.slow
 
 
 @live
+@slow
 def test_a_dollar_before_the_token_reaches_nobody_and_only_the_outbox_keeps_the_post_until_it_is_gone():
     found = literal_dollar(followers=20)
     assert found.right.reached == 20
@@ -29,6 +31,7 @@ def test_a_dollar_before_the_token_reaches_nobody_and_only_the_outbox_keeps_the_
 
 
 @live
+@slow
 def test_a_push_service_that_refuses_everything_is_noticed_by_the_outbox_alone():
     found = ignored_status(followers=20)
     assert (found.as_it_failed.told_ok, found.as_it_failed.reached, found.as_it_failed.complaints) == (True, 0, 0)
@@ -39,6 +42,7 @@ def test_a_push_service_that_refuses_everything_is_noticed_by_the_outbox_alone()
 
 
 @live
+@slow
 def test_phones_that_are_gone_are_called_again_until_somebody_reads_the_results():
     found = unread_results(followers=60, dead=0.2)
     gone = found.published.gone
@@ -49,6 +53,7 @@ def test_phones_that_are_gone_are_called_again_until_somebody_reads_the_results(
 
 
 @live
+@slow
 def test_without_its_batch_endpoint_the_published_fix_gives_up_and_what_waited_goes_out_one_by_one():
     found = retired_endpoint(followers=20)
     assert (found.published.reached, found.published.requests, found.published.waiting) == (0, 4, 0)
@@ -63,6 +68,7 @@ def test_the_fix_calls_every_phone_of_a_follower_and_today_it_is_a_setting():
 
 
 @live
+@slow
 def test_the_worker_logs_a_batch_too_many_only_at_an_exact_multiple_of_500():
     found = batch_count(followers=(1_001, 1_000))
     assert [(post.logged, post.received, post.rounded_up, post.chunks) for post in found.posts] == [
@@ -73,6 +79,7 @@ def test_the_worker_logs_a_batch_too_many_only_at_an_exact_multiple_of_500():
 
 
 @live
+@slow
 def test_the_lock_lets_three_large_authors_through_and_an_everyday_author_waits_for_them_unless_chunks_are_shared():
     found = lock_per_author()
     assert repr(found.verdict()).splitlines()[1:] == [
