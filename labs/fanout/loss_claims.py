@@ -62,9 +62,9 @@ def crash_before_enqueue(crashes: CrashTests) -> Finding:
 
 @losses.answers("F27")
 def counts_out_of_date(stale: StaleCounts) -> Finding:
-    figure = (f"an author who had grown from {count(stale.followers_counted)} to {count(stale.followers)} followers had "
-              f"{stale.before} of 2 posts let through before the refresh, {stale.after} of 2 after it; the throttle is "
-              f"up to {seconds(stale.interval)} late")  # fmt: skip
+    figure = (f"an author who had grown from {count(stale.followers_counted)} to {count(stale.followers)} followers "
+              f"had {stale.before} of 2 posts let through before the refresh, {stale.after} of 2 after it; the throttle "
+              f"is up to {seconds(stale.interval)} late")  # fmt: skip
     return told((stale.before, stale.after) == (2, 1), figure)
 
 
@@ -79,14 +79,15 @@ def one_fan_out_a_minute(throttled: Outcome) -> Finding:
 def bounds_power_users(crowd: LockPerAuthor) -> Finding:
     ours, ordered = crowd.published, crowd.nothing_lost
     figure = (f"{ours.let_through} of {len(LARGE)} large authors let through at once; an everyday author's followers "
-              f"waited {seconds(ours.waited)}, and {seconds(ordered.waited)} where chunks of all authors are bounded")
+              f"waited {seconds(ours.waited)}, and {seconds(ordered.waited)} where the chunks of all are bounded")
     return told(ours.let_through < len(LARGE), figure)
 
 
 @losses.answers("F40")
 def throttled_post(throttled: Outcome, merged: Outcome) -> Finding:
     figure = (f"dropped: {count(throttled.lost)} notifications of the second post never went out, and nothing says so; "
-              f"merged where nothing is lost: {merged.merged} post in another's notification, {count(merged.lost)} lost")
+              f"by the step that loses nothing merged: {merged.merged} post went out with another, "
+              f"{count(merged.lost)} lost")  # fmt: skip
     return told(throttled.lost == throttled.knobs.followers, figure)
 
 
