@@ -101,9 +101,10 @@ def _where(cells: list[Any], evidence: int, answer: Answer, name: str) -> str:
 
 def _place_of(cells: list[Any], shown: str) -> int | None:
     """Return the index of the first cell that assigns the result ``shown`` or makes that call; None without one."""
-    made = re.compile(rf"^[^\n=(#]*\b{re.escape(shown)}\b[^\n=(]*=(?!=)", re.MULTILINE)
+    name = re.escape(shown)
+    made = re.compile(rf"^[^\n=(#]*\b{name}\b[^\n=(]*=(?!=)|\b{name}\(", re.MULTILINE)
     for index, cell in enumerate(cells):
-        if cell.cell_type == "code" and (made.search(cell.source) or f"{shown}(" in cell.source):
+        if cell.cell_type == "code" and made.search(cell.source):
             return index
     return None
 

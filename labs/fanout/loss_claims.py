@@ -63,8 +63,8 @@ def crash_before_enqueue(crashes: CrashTests) -> Finding:
 @losses.answers("F27")
 def counts_out_of_date(stale: StaleCounts) -> Finding:
     figure = (f"an author who had grown from {count(stale.followers_counted)} to {count(stale.followers)} followers "
-              f"had {stale.before} of 2 posts let through before the refresh, {stale.after} of 2 after it; the throttle "
-              f"is up to {seconds(stale.interval)} late")  # fmt: skip
+              f"had {stale.before} of 2 posts let through before the refresh, {stale.after} of 2 after it; the "
+              f"throttle is up to {seconds(stale.interval)} late")  # fmt: skip
     return told((stale.before, stale.after) == (2, 1), figure)
 
 

@@ -134,7 +134,7 @@ def trace_led_to_one_endpoint(retried: Outcome) -> Finding:
     calls = dict(zip(slow.column("endpoint"), slow.column("database calls in one"), strict=True))
     ours, others = calls.pop(CREATE, 0), max(calls.values(), default=0)
     figure = (f"{len(slow)} endpoints passed the filter; one trace of {CREATE} had {count(ours)} database calls so "
-              f"far, no other more than {others}")  # fmt: skip
+              f"far, no trace of another endpoint more than {others}")  # fmt: skip
     return told(ours > 3 * max(others, 1), figure)
 
 
@@ -177,8 +177,8 @@ def serial_work(line: Sweep) -> Finding:
 def whole_request() -> Finding:
     work, whole = _look_ups() + _calls(), said.value("whole_request")
     return arithmetic(_agree(whole, work), f"its parts make {seconds(work)}; a trace that long ends after "
-                                           f"{count(whole / work * said.value('followers'))} followers, so something "
-                                           f"must have cut it off")  # fmt: skip
+                                           f"{count(whole / work * said.value('followers'))} followers, as one that a "
+                                           f"time-out cuts off")  # fmt: skip
 
 
 # -- the cause --------------------------------------------------------------------------------------------------------
@@ -195,8 +195,9 @@ def held_for_the_loop(alone: Outcome) -> Finding:
 def one_post_takes_all(alone: Outcome, retried: Outcome) -> Finding:
     takes_all = alone.connections_by_post >= alone.all_connections
     return told(takes_all, f"{alone.connections_by_post} of {alone.all_connections} with a patient phone; "
-                           f"{retried.connections_by_post} with one that retries, {retried.full_after} after the post, "
-                           f"when it had sent it {retried.attempts_until_full} times")  # fmt: skip
+                           f"{retried.connections_by_post} of {retried.all_connections} with one that retries, "
+                           f"{retried.full_after} after the post, when it had sent it "
+                           f"{retried.attempts_until_full} times")  # fmt: skip
 
 
 @outage.answers("F18")
