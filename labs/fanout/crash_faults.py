@@ -52,7 +52,7 @@ def batch_fails(scene: Scene) -> None:
         scene.push.set(error_rates={})
     else:
         batches = -(-scene.system.knobs.followers // CHUNK_SIZE)
-        scene.push.set(fail_batches=[max(1, batches // 2)])
+        scene.push.set(fail_batches=[batches // 2 + 1])
         scene.post()
 
 

@@ -26,9 +26,9 @@ from labs.kit.table import Table, count, seconds
 from labs.kit.verdict import Fact, Verdict
 
 FOLLOWERS = 12_000  # about as many as one worker process tells in the time that twenty kills take
-LONGEST_DELAY = 0.15  # wall seconds: a kill comes at a random moment up to so long after the fan-out has gone on
+LONGEST_DELAY = 0.12  # wall seconds: a kill comes at a random moment up to so long after the fan-out has gone on
 POST_EVERY = 4  # every fourth kill takes the API with it, while somebody else is posting
-POST_LEAD = 0.02  # wall seconds before and after the kill between which that post is due at random
+POST_AGE = (-0.01, 0.06)  # wall seconds since that post was due: the kill comes before or after its commit
 # More chunks than twenty kills can leave overdue, so that the worker never waits for a dead one's; and time enough for
 # a chunk that a busy machine does not hand it to another worker while it is being sent.
 SETTINGS = {"CHUNK_TIMEOUT": 5.0, "VISIBILITY_TIMEOUT": 10.0, "CHUNKS_IN_FLIGHT": 24, "FCM_RAMP_UP": 0.5}
@@ -39,21 +39,21 @@ CROSSES = {"color": VERMILION, "marker": "x", "ms": 7, "mew": 2, "ls": "none", "
 @dataclass(frozen=True)
 class Kill:
     """One `kill -9` of the worker. ``at``: incident seconds since the post. ``accepted``: notifications that FCM had
-    accepted by then. ``chunk``: device ids of the chunk in flight, none between two chunks. ``api``: whether the API
-    pod was killed as well."""
+    accepted by then. ``in_flight``: device ids of the chunk that was being sent, none between two chunks. ``api``:
+    whether the API pod was killed as well."""
 
     number: int
     at: float
     accepted: int
-    chunk: tuple[int, ...]
-    chunks: int
+    in_flight: tuple[int, ...]
     api: bool
 
 
 @dataclass(frozen=True)
 class Kills:
-    """What twenty kills left: see ``verdict``.
+    """What the kills left behind.
 
+    ``posts_committed``: posts that are in the database. ``posts_meanwhile``: posts made just when the API was killed.
     ``wanted``: notifications that the committed posts call for, one a post and follower. ``delivered``: of these,
     those that came. ``twice``: for each phone called more often than it ought (device id), how much more often.
     ``accepted_at`` and ``accepted``: the push server's counter over the run, incident seconds since the post.
@@ -63,7 +63,7 @@ class Kills:
     followers: int
     kills: tuple[Kill, ...]
     posts_committed: int
-    posts_cut_off: int
+    posts_meanwhile: int
     wanted: int
     delivered: int
     twice: Mapping[int, int]
@@ -83,28 +83,24 @@ class Kills:
     @property
     def beyond_the_chunks_in_flight(self) -> int:
         """Notifications sent twice that no chunk in flight at a kill explains, phone by phone."""
-        allowed = Counter(device for kill in self.kills for device in kill.chunk)
+        allowed = Counter(device for kill in self.kills for device in kill.in_flight)
         return sum(max(0, more - allowed[device]) for device, more in self.twice.items())
 
     @property
     def most_in_flight(self) -> int:
-        """The most chunks in flight at one kill."""
-        return max((kill.chunks for kill in self.kills), default=0)
-
-    @property
-    def largest_chunk(self) -> int:
-        """The most phones in a chunk that was in flight at a kill."""
-        return max((len(kill.chunk) for kill in self.kills), default=0)
+        """The most phones that were being called at one kill."""
+        return max((len(kill.in_flight) for kill in self.kills), default=0)
 
     def table(self) -> Table:
         """Return the kills: when, what was in flight, and how many of these phones were called again."""
         rows = [
             (kill.number, seconds(kill.at), "worker and API" if kill.api else "worker", kill.accepted,
-             len(kill.chunk), sum(1 for device in kill.chunk if device in self.twice))
+             len(kill.in_flight), sum(1 for device in kill.in_flight if device in self.twice))
             for kill in self.kills
         ]  # fmt: skip
         columns = ("kill", "after the post", "killed", "accepted by then", "phones in flight", "of these called twice")
-        caption = f"{count(self.lost)} of {count(self.wanted)} notifications lost, {count(self.sent_twice)} sent twice."
+        lost, wanted, twice = count(self.lost), count(self.wanted), count(self.sent_twice)
+        caption = f"{lost} of {wanted} notifications of {self.posts_committed} posts lost, {twice} sent twice."
         return Table(columns, rows, caption=caption)
 
     def chart(self) -> charts.Chart:
@@ -129,8 +125,7 @@ class Kills:
             [
                 Fact("kills", len(self.kills)),
                 Fact("notifications lost", self.lost),
-                Fact("chunks in flight at a kill, at most", "one" if self.most_in_flight <= 1 else "several"),
-                Fact(f"chunks larger than {CHUNK_SIZE}", self.largest_chunk > CHUNK_SIZE),
+                Fact(f"at most {CHUNK_SIZE} phones in flight at a kill", self.most_in_flight <= CHUNK_SIZE),
                 Fact("sent twice beyond the chunk in flight", self.beyond_the_chunks_in_flight),
             ],
         )
@@ -168,8 +163,8 @@ class _Killing:
         self.dice = dice
         self.clock = Clock(self.system.knobs.speed)
         self.kills: list[Kill] = []
-        self.cut_off = 0
-        self.in_flight: set[tuple[int, int]] = set()  # (delivery, issue) of chunks whose worker has died
+        self.posts_meanwhile = 0
+        self.written_down: set[tuple[int, int]] = set()  # (delivery, issue) of chunks whose worker has died
         self.curve: list[tuple[float, int]] = []
 
     def run(self, kills: int) -> Kills:
@@ -206,8 +201,8 @@ class _Killing:
         if api:
             self.system.kill_pods()
         sending = self._sending()
-        chunk = tuple(device for devices in sending for device in devices)
-        self.kills.append(Kill(number, self.clock.since_start(at), self._accepted(), chunk, len(sending), api))
+        in_flight = tuple(device for devices in sending for device in devices)
+        self.kills.append(Kill(number, self.clock.since_start(at), self._accepted(), in_flight, api))
         if api:
             self.system.start_pods()
 
@@ -215,8 +210,8 @@ class _Killing:
         """Have the author with the fewest followers post, and come to a moment just before or after it arrives."""
         due = time.time() + 0.15
         self.system.post(author=dataset.everyday_author(), at=due)
-        self.cut_off += 1
-        time.sleep(max(0.0, due + self.dice.uniform(-POST_LEAD, POST_LEAD) - time.time()))
+        self.posts_meanwhile += 1
+        time.sleep(max(0.0, due + self.dice.uniform(*POST_AGE) - time.time()))
 
     def _sending(self) -> list[list[int]]:
         """Return the phones of each chunk that the worker who has just died was sending.
@@ -225,8 +220,8 @@ class _Killing:
         overdue: it was written down then.
         """
         rows = self.scene.ask("SELECT id, issue, device_ids FROM deliveries WHERE state = 'sending'")
-        found = [devices for delivery, issue, devices in rows if (delivery, issue) not in self.in_flight]
-        self.in_flight |= {(delivery, issue) for delivery, issue, _ in rows}
+        found = [devices for delivery, issue, devices in rows if (delivery, issue) not in self.written_down]
+        self.written_down |= {(delivery, issue) for delivery, issue, _ in rows}
         return found
 
     def _accepted(self) -> int:
@@ -235,8 +230,10 @@ class _Killing:
         return accepted
 
     def _over(self) -> bool:
+        """Whether nothing is left to send, and no post that the API was killed at is still on its way."""
         self._accepted()
-        return self.scene.over()
+        outcomes = self.system.recorder.live()["counts_by_who"].get("author", {})
+        return sum(outcomes.values()) >= self.posts_meanwhile and self.scene.over()
 
     def _count(self) -> Kills:
         wanted = self._wanted()
@@ -248,7 +245,7 @@ class _Killing:
             followers=self.system.knobs.followers,
             kills=tuple(self.kills),
             posts_committed=self.scene.posts_committed(),
-            posts_cut_off=self.cut_off,
+            posts_meanwhile=self.posts_meanwhile,
             wanted=sum(calls for *_, calls in wanted),
             delivered=sum(min(came[device], calls) for device, _, calls in wanted),
             twice={device: came[device] - calls for device, _, calls in wanted if came[device] > calls},
