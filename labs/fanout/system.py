@@ -232,9 +232,13 @@ class System:
             self._deploy(before)
         self._write_traffic_control()
 
-    def deploy(self, **env: object) -> None:
-        """Deploy the step that runs once more, with ``env`` beside or instead of the settings it had."""
+    def deploy(self, *, module: str | None = None, **env: object) -> None:
+        """Deploy the step that runs once more, with ``env`` beside or instead of the settings it had.
+
+        ``module``: the program that runs from now on, by its import path; the one that ran by default.
+        """
         self._env |= env
+        self._module = module or self._module
         self._deploy(self.knobs)
 
     def _deploy(self, before: Knobs) -> None:

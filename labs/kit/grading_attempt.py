@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 _COMMENT = re.compile(r"(--|#)[^\n]*")
-# What a body of nothing but `...`, `pass`, a docstring or `return None` compiles to, in any Python from 3.11.
+# What a body of nothing but `...`, `pass`, a docstring or a `return` of nothing compiles to, in any Python from 3.11.
 _EMPTY = {"RESUME", "NOP", "CACHE", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE", "RETURN_GENERATOR", "POP_TOP",
           "COPY_FREE_VARS", "MAKE_CELL", "CALL_INTRINSIC_1", "RERAISE"}
 _RAISES = {"LOAD_GLOBAL", "LOAD_NAME", "PUSH_NULL", "PRECALL", "CALL", "RAISE_VARARGS"}
@@ -158,10 +158,18 @@ def _missing_in_text(answer: str, stub: Any) -> str:
 
 
 def _missing_places(places: Mapping[str, Any]) -> str:
-    missing = [name for name, value in places.items() if _is_mark(value)]
+    missing = _marked(places)
     if not places:
         return "the collection is still empty."
     return f"nothing stands for {', '.join(missing)}." if missing else ""
+
+
+def _marked(places: Mapping[Any, Any]) -> list[str]:
+    """The names of the places that hold a mark, those of inner mappings too."""
+    missing: list[str] = []
+    for name, value in places.items():
+        missing += _marked(value) if isinstance(value, Mapping) else [str(name)] if _is_mark(value) else []
+    return missing
 
 
 def _missing_in_function(answer: Any) -> str:
@@ -205,7 +213,7 @@ def _does_nothing(code: CodeType) -> bool:
     raises = code.co_names == ("NotImplementedError",)
     if not all(step.opname in _EMPTY or (raises and step.opname in _RAISES) for step in steps):
         return False
-    return raises or all(step.argval is None for step in steps if step.opname in {"LOAD_CONST", "RETURN_CONST"})
+    return raises or all(step.argval in (None, ...) for step in steps if step.opname in {"LOAD_CONST", "RETURN_CONST"})
 
 
 def _name_of(function: Any) -> str:
