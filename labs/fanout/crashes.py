@@ -23,7 +23,8 @@ class Crash:
     """What became of one post, one fault and one version of the code.
 
     ``answer``: what the author's phone was told ("201", "500", "none" where the connection broke). ``delivered``:
-    phones that got the notification. ``sent_twice``: notifications beyond one a phone.
+    phones that got a notification. ``sent_twice``: notifications beyond one a phone, whether of the same post or of
+    the one that a phone that retries has made beside it.
     """
 
     fault: str
@@ -36,8 +37,8 @@ class Crash:
 
     @property
     def lost(self) -> int:
-        """Phones that ought to have got the notification and never will: nothing is left that could still send it."""
-        return self.posts_committed * self.followers - self.delivered
+        """Phones that ought to have got a notification and never will: nothing is left that could still send it."""
+        return self.followers - self.delivered if self.posts_committed else 0
 
     @property
     def lost_some(self) -> bool:
