@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from labs.fanout.hold_times import sweep
     from labs.fanout.knobs import Knobs
     from labs.fanout.live import panel, play
+    from labs.fanout.loss_claims import evidence_of_losses
     from labs.fanout.meet import diagram, diff, follower_chart, show, show_source
+    from labs.fanout.outage_claims import evidence
     from labs.fanout.outcome import Outcome
     from labs.fanout.published import arithmetic, timeline
     from labs.fanout.senders import compare_senders
+    from labs.fanout.small_runs import fixed_route, ordinary_posts, stale_counts
     from labs.fanout.work import take_to_work
     from labs.kit.ask import ask
     from labs.kit.prose import say
@@ -43,11 +46,14 @@ _HOMES = {
     "labs.fanout.experiment": ("prepare", "run"),
     "labs.fanout.knobs": ("Knobs",),
     "labs.fanout.live": ("panel", "play"),
+    "labs.fanout.loss_claims": ("evidence_of_losses",),
     "labs.fanout.meet": ("diagram", "diff", "follower_chart", "show", "show_source"),
     "labs.fanout.outcome": ("Outcome",),
+    "labs.fanout.outage_claims": ("evidence",),
     "labs.fanout.published": ("arithmetic", "timeline"),
     "labs.fanout.hold_times": ("sweep",),
     "labs.fanout.senders": ("compare_senders",),
+    "labs.fanout.small_runs": ("fixed_route", "ordinary_posts", "stale_counts"),
     "labs.fanout.work": ("take_to_work",),
     "labs.kit.ask": ("ask",),
     "labs.kit.prose": ("say",),
@@ -69,12 +75,16 @@ __all__ = [
     "defect_list",
     "diagram",
     "diff",
+    "evidence",
+    "evidence_of_losses",
+    "fixed_route",
     "follower_chart",
     "hypotheses",
     "ignored_status",
     "ladder",
     "literal_dollar",
     "lock_per_author",
+    "ordinary_posts",
     "panel",
     "phones_of_followers",
     "play",
@@ -85,6 +95,7 @@ __all__ = [
     "say",
     "show",
     "show_source",
+    "stale_counts",
     "sweep",
     "take_to_work",
     "timeline",
