@@ -109,9 +109,11 @@ class Server:
             await stop.wait()
             await self._hear_out()
             lines.close()
-            for task in [*tasks, *self._talks]:
+            ending = [*tasks, *self._talks]
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(*tasks, *self._talks, return_exceptions=True)
+            # A client library may swallow a cancellation that meets a time-out of its own, and its task then goes on.
+            await asyncio.wait(ending, timeout=LAST_WORDS)
         await runner.cleanup()
         self._files.close()
 
