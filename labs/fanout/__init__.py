@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from labs.fanout.defects_counts import batch_count, phones_of_followers
     from labs.fanout.defects_lock import lock_per_author
     from labs.fanout.experiment import prepare, run
+    from labs.fanout.graded import (
+        bulk_query,
+        exercises,
+        find_the_hog,
+        fleet_size,
+        killed_worker,
+        last_connection,
+        read_the_answers,
+    )
     from labs.fanout.hold_times import sweep
     from labs.fanout.knobs import Knobs
     from labs.fanout.live import panel, play
@@ -51,6 +60,15 @@ _HOMES = {
     "labs.fanout.outcome": ("Outcome",),
     "labs.fanout.outage_claims": ("evidence",),
     "labs.fanout.published": ("arithmetic", "timeline"),
+    "labs.fanout.graded": (
+        "bulk_query",
+        "exercises",
+        "find_the_hog",
+        "fleet_size",
+        "killed_worker",
+        "last_connection",
+        "read_the_answers",
+    ),
     "labs.fanout.hold_times": ("sweep",),
     "labs.fanout.senders": ("compare_senders",),
     "labs.fanout.small_runs": ("fixed_route", "ordinary_posts", "stale_counts"),
@@ -67,6 +85,7 @@ __all__ = [
     "ask",
     "batch_count",
     "beside_published",
+    "bulk_query",
     "compare_senders",
     "crash",
     "crash_course",
@@ -77,11 +96,16 @@ __all__ = [
     "diff",
     "evidence",
     "evidence_of_losses",
+    "exercises",
+    "find_the_hog",
     "fixed_route",
+    "fleet_size",
     "follower_chart",
     "hypotheses",
     "ignored_status",
+    "killed_worker",
     "ladder",
+    "last_connection",
     "literal_dollar",
     "lock_per_author",
     "ordinary_posts",
@@ -90,6 +114,7 @@ __all__ = [
     "play",
     "prepare",
     "random_kills",
+    "read_the_answers",
     "retired_endpoint",
     "run",
     "say",
