@@ -34,7 +34,7 @@ def _rows(columns: tuple[Seen, ...]) -> Iterator[tuple[str, list]]:
 # -- 1: the literal $ -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LiteralDollar(Defect):
     """A header with a ``$`` too many: ``right`` is the failing route with the correct header.
 
@@ -118,7 +118,7 @@ def _waits(on_trial: Trial, step: str) -> Seen:
 # -- 2: the status is never looked at ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class IgnoredStatus(Defect):
     """A push service that refuses everything: ``waiting`` is the last step meanwhile, ``sent`` once it is over."""
 
@@ -200,7 +200,7 @@ class TwoPosts:
         return self.second.refused.get("UNREGISTERED", 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class UnreadResults(Defect):
     """Phones that are gone, in a batch that succeeds."""
 
@@ -264,7 +264,7 @@ def _post_and_wait(on_trial: Trial, wait: Callable[[], object]) -> Seen:
 # -- 7: the batch endpoint as it answers now --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RetiredEndpoint(Defect):
     """The batch endpoint as it answers today: ``waiting`` is the step that loses nothing, ``sent`` the same post
     after the step that sends one message a request was deployed."""

@@ -19,7 +19,7 @@ NO_THROTTLE = 0.001  # wall seconds
 # -- 3: one phone of each follower, or all ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PhonesOfFollowers(Defect):
     """Notifications that one post sends to ``followers``, some of whom carry two phones, by program."""
 
@@ -111,7 +111,7 @@ class Batches:
         return -(-self.followers // BATCH_SIZE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BatchCount(Defect):
     """``len // 500 + 1`` in a log line, for each number of followers."""
 

@@ -59,7 +59,7 @@ class Crowd:
     under_way: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LockPerAuthor(Defect):
     """What a limit for each author does when several authors post at once."""
 
