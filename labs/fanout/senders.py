@@ -149,15 +149,15 @@ def compare_senders(messages: int = 2_000) -> Senders:
     live_now.close()
     with Progress("ways of sending") as progress:
         servers = stack.up(progress=progress.say)
-        with _push(servers) as project, ExitStack() as processes:
+        with own_project(servers) as project, ExitStack() as processes:
             progress.say("starting a process for each")
-            senders = [processes.enter_context(_sender(way, project)) for way in WAYS]
+            senders = [processes.enter_context(sending(way, project)) for way in WAYS]
             for sender in senders:
                 sender.hear()
             return Senders(tuple(_measure(senders, project, messages, progress)))
 
 
-def _measure(senders: Sequence["_Sender"], push: Admin, messages: int, progress: Progress) -> Iterator[Sent]:
+def _measure(senders: Sequence["Sender"], push: Admin, messages: int, progress: Progress) -> Iterator[Sent]:
     for index, sender in enumerate(senders):
         progress.at(index / len(senders), sender.way.name)
         push.reset(keep_settings=True)
@@ -168,7 +168,7 @@ def _measure(senders: Sequence["_Sender"], push: Admin, messages: int, progress:
 
 
 @contextmanager
-def _push(servers: stack.Stack) -> Iterator[Admin]:
+def own_project(servers: stack.Stack) -> Iterator[Admin]:
     """Give a project of its own on the push server, so that nobody's counters and settings are touched."""
     with Admin(servers.fcm.url, f"{servers.project}-senders") as push:
         push.reset()
@@ -179,7 +179,7 @@ def _push(servers: stack.Stack) -> Iterator[Admin]:
             push.reset()
 
 
-class _Sender:
+class Sender:
     """One process that sends: it is told how many and says how long it took."""
 
     def __init__(self, way: Way, process: subprocess.Popen, errors: IO[str]) -> None:
@@ -189,10 +189,14 @@ class _Sender:
 
     def send(self, messages: int) -> float:
         """Have it send so many; return the wall seconds it took. Raises RuntimeError when it fails."""
+        self.begin(messages)
+        return self.hear()["seconds"]
+
+    def begin(self, messages: int) -> None:
+        """Have it send so many, and do not wait: hear() tells."""
         with contextlib.suppress(BrokenPipeError):  # it has ended: hear() says why
             self._process.stdin.write(f"{messages}\n")
             self._process.stdin.flush()
-        return self.hear()["seconds"]
 
     def hear(self) -> dict[str, Any]:
         """Wait for its next answer. Raises RuntimeError with the end of what it said when it ends instead."""
@@ -205,7 +209,8 @@ class _Sender:
 
 
 @contextmanager
-def _sender(way: Way, push: Admin) -> Iterator[_Sender]:
+def sending(way: Way, push: Admin) -> Iterator[Sender]:
+    """Start a process that sends in one way to the project of ``push``; it hears() once when it is ready."""
     settings = {
         "FCM_URL": push.url,
         "FCM_PROJECT": push.project,
@@ -224,7 +229,7 @@ def _sender(way: Way, push: Admin) -> Iterator[_Sender]:
             start_new_session=True,
         )
         try:
-            yield _Sender(way, process, errors)
+            yield Sender(way, process, errors)
         finally:
             process.kill()
             process.wait()

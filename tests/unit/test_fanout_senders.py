@@ -39,8 +39,22 @@ def test_a_sender_that_fails_says_why_in_its_own_words(stack: labs_stack.Stack):
     with Admin(stack.fcm.url, "strict") as push:
         push.set(auth="another-token")
         refused = pytest.raises(RuntimeError, match=r"HTTP v1, 100 in flight \(aiohttp\).*UNAUTHENTICATED")
-        with refused, senders._sender(COURIER, push) as sender:
+        with refused, senders.sending(COURIER, push) as sender:
             sender.hear()
+
+
+def test_two_processes_send_at_the_same_time_and_one_call_may_be_larger_than_a_chunk(stack: labs_stack.Stack):
+    at_once = senders.Way("everything in one call", "courier_at_once", 50, 1.0)
+    own = senders.own_project(stack)
+    with own as push, senders.sending(at_once, push) as one, senders.sending(COURIER, push) as two:
+        assert (one.hear(), two.hear()) == ({"ready": "courier_at_once"}, {"ready": "courier"})
+        push.reset(keep_settings=True)
+        one.begin(600)
+        two.begin(600)
+        assert one.hear()["seconds"] > 0
+        assert two.hear()["seconds"] > 0
+        counters = push.counters()
+    assert (counters["accepted"], counters["devices"]) == (1200, 600)  # both begin with the same 600 phones
 
 
 @pytest.mark.parametrize("changes", [{"accepted": 99}, {"accepted": 101, "duplicates": 1}, {"duplicates": 1}])
