@@ -2,8 +2,8 @@
 
 A post and its entry in the outbox are committed together, so that no post is ever without its fan-out. A relay turns
 the outbox into chunks of 500 phones and has workers send them; what each message came to is written down, so that
-nothing is lost with a worker and nothing that was accepted is sent again. Only the chunk that a worker was sending
-when it died is sent twice.
+nothing is lost with a worker and nothing that was accepted is sent again. Only a message of which nobody can say
+whether it arrived is sent twice: its worker died, or FCM did not answer in time.
 
 However many authors post, no more than ``CHUNKS_IN_FLIGHT`` chunks are under way. Authors with very many followers get
 one fan-out a minute: what they post meanwhile waits in the outbox, and then goes out as one notification.
