@@ -94,7 +94,7 @@ class Kills:
     def table(self) -> Table:
         """Return the kills: when, what was in flight, and how many of these phones were called again."""
         rows = [
-            (kill.number, seconds(kill.at), "worker and API" if kill.api else "worker", kill.accepted,
+            (kill.number, seconds(kill.at), "both" if kill.api else "worker", kill.accepted,
              len(kill.in_flight), sum(1 for device in kill.in_flight if device in self.twice))
             for kill in self.kills
         ]  # fmt: skip

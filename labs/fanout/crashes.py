@@ -138,16 +138,12 @@ class CrashTests:
 
     def table(self) -> Table:
         """Return what each fault cost each step."""
-        columns = ["what goes wrong", *(f"{step}: {what}" for step in self.steps for what in ("lost", "sent twice"))]
-        rows = [
-            [fault, *(cell for step in self.steps for cell in _cells(self._at.get((fault, step))))]
-            for fault in self.faults
-        ]
-        return Table(columns, rows, caption=self._caption())
+        rows = [[fault, *(_cost(self._at.get((fault, step))) for step in self.steps)] for fault in self.faults]
+        return Table(("what goes wrong", *self.steps), rows, caption=self._caption())
 
     def _caption(self) -> str:
         followers = " and ".join(dict.fromkeys(count(crash.followers) for crash in self.crashes))
-        words = f"Notifications of one post to {followers} followers."
+        words = f"What it costs: notifications of one post to {followers} followers."
         if "one batch fails once" in self.faults and "today" in self.steps:
             words += f' "today" has no batches: FCM refuses messages instead, until it has refused {CHUNK_SIZE}.'
         return words
@@ -177,5 +173,9 @@ def crash_tests(*crashes: Crash) -> CrashTests:
     return CrashTests(crashes)
 
 
-def _cells(crash: Crash | None) -> tuple[int | None, int | None]:
-    return (None, None) if crash is None else (crash.lost, crash.sent_twice)
+def _cost(crash: Crash | None) -> str | None:
+    """What a crash cost, in words: "3,500 lost", "500 sent twice", "nothing"."""
+    if crash is None:
+        return None
+    costs = {"lost": crash.lost, "sent twice": crash.sent_twice}
+    return ", ".join(f"{count(number)} {what}" for what, number in costs.items() if number) or "nothing"

@@ -34,7 +34,7 @@ from labs.kit.grading_attempt import (
 )
 from labs.kit.grading_grade import NOT_ANSWERED, Finding, Grade, at_least, at_most, between, exactly, holds
 from labs.kit.source import Source
-from labs.kit.table import Table
+from labs.kit.table import NO_FORMULAS, Table
 
 __all__ = [
     "KINDS", "Exercise", "ExerciseError", "Exercises", "Finding", "Grade", "Sheet", "at_least", "at_most", "between",
@@ -160,7 +160,8 @@ class Sheet:
             parts.append(self._hints())
         if exercise.solution is not None:
             parts.append(_fold("A solution", _solution(exercise.solution)))
-        return ('<div class="labs-exercise" style="border:1px solid rgba(128,128,128,.35);border-radius:4px;'
+        return (f'<div class="labs-exercise {NO_FORMULAS}" '
+                'style="border:1px solid rgba(128,128,128,.35);border-radius:4px;'
                 f'padding:2px 14px 8px;margin:4px 0 8px;max-width:900px">{"".join(parts)}</div>')
 
     def _hints(self) -> str:
@@ -253,9 +254,19 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _paragraphs(text: str) -> str:
-    """Plain text as HTML: an empty line starts a paragraph, backticks hold code."""
+    """Plain text as HTML: an empty line starts a paragraph, a dash an item of a list, backticks hold code."""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
-    return "".join(f"<p>{part.strip()}</p>" for part in re.split(r"\n\s*\n", marked))
+    return "".join(_list(part) if part.startswith("- ") else f"<p>{part}</p>" for part in _parts(marked))
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in re.split(r"\n\s*\n", text)]
+
+
+def _list(part: str) -> str:
+    """Lines that begin with a dash as a list; a line that does not goes on from the one before."""
+    items = re.split(r"(?:^|\n)- ", part)[1:]
+    return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
 
 
 def _fold(summary: str, inner: str) -> str:

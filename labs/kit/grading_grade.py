@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
-from labs.kit.table import TABLE_STYLE, Table, cell_text
+from labs.kit.table import NO_FORMULAS, TABLE_STYLE, Table, cell_text
 
 NOT_ANSWERED, NOT_PASSED, PASSED = "not answered yet", "not passed yet", "passed"
 
@@ -159,7 +159,8 @@ class Grade:
             parts.append(f"<p>{html.escape(self.trouble)}</p>")
         if self.look_at:
             parts.append(f"<p><b>Look at next:</b> {html.escape(self.look_at)}</p>")
-        return (f'{TABLE_STYLE}<div class="labs-grade" style="border-left:3px solid {bar};padding:1px 0 1px 12px;'
+        return (f'{TABLE_STYLE}<div class="labs-grade {NO_FORMULAS}" '
+                f'style="border-left:3px solid {bar};padding:1px 0 1px 12px;'
                 f'margin:4px 0 8px;max-width:900px">{"".join(parts)}</div>')
 
     def _table(self) -> Table:

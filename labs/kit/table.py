@@ -17,6 +17,11 @@ _NUMERIC = re.compile(r"^[-−+]?[\d,]*\.?\d+(\s?(µs|ms|s|min|h|%|x|×|kB|MB|GB
 TABLE = "table.labs-table.labs-table"
 """The selector of our tables. The class is doubled to weigh more than JupyterLab's rules, whichever comes last."""
 
+NO_FORMULAS = "mathjax_ignore tex2jax_ignore"
+"""Classes that keep a dollar sign from being read as the start of a formula."""
+
+TABLE_CLASSES = f"labs-table {NO_FORMULAS}"
+
 TABLE_STYLE = """<style>
 &{color:var(--jp-content-font-color1,inherit);font:var(--jp-content-font-size1,14px)/1.4 \
 var(--jp-content-font-family,system-ui,sans-serif);border-collapse:collapse;margin:4px 0 8px;table-layout:auto}
@@ -78,7 +83,8 @@ class Table:
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         head = _html_row(self.columns, figures, "th")
         body = "".join(_html_row(row, figures, "td") for row in self._texts())
-        return f'{TABLE_STYLE}<table class="labs-table">{caption}<thead>{head}</thead><tbody>{body}</tbody></table>'
+        inner = f"{caption}<thead>{head}</thead><tbody>{body}</tbody>"
+        return f'{TABLE_STYLE}<table class="{TABLE_CLASSES}">{inner}</table>'
 
     def _texts(self) -> list[tuple[str, ...]]:
         return [tuple(map(cell_text, row)) for row in self.rows]

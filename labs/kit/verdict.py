@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Integral
 
-from labs.kit.table import TABLE_STYLE
+from labs.kit.table import TABLE_CLASSES, TABLE_STYLE
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Verdict:
         rows = "".join(f"<tr><td>{html.escape(fact.name)}</td><td><b>{html.escape(fact.words)}</b></td></tr>"
                        for fact in self.facts)
         caption = f"<caption>{html.escape(self.title)}</caption>"
-        return f'{TABLE_STYLE}<table class="labs-table">{caption}<tbody>{rows}</tbody></table>'
+        return f'{TABLE_STYLE}<table class="{TABLE_CLASSES}">{caption}<tbody>{rows}</tbody></table>'
 
 
 def share_in_words(share: float) -> str:

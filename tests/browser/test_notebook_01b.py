@@ -53,8 +53,10 @@ def test_an_answer_is_graded_by_a_real_run(page):
 
 
 def test_tables_and_exercises_are_kept_as_pictures(page):
-    for number, shown in enumerate(page.locator(".labs-table, .labs-exercise, .labs-grade").all()):
-        shown.scroll_into_view_if_needed()
-        for width in (1400, 900):
+    for width in (1400, 900):
+        page.set_viewport_size({"width": width, "height": 900})
+        shown = page.locator(".labs-table, .labs-exercise, .labs-grade, .jp-RenderedImage img")
+        for number in range(shown.count()):
+            shown.nth(number).scroll_into_view_if_needed()
             screenshot(page, f"notebook-01b-{number:02}", width)
     assert page.troubles == []

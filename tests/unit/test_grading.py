@@ -465,3 +465,15 @@ NUMBERS = iter(range(1000))
 def test_a_stub_of_ones_own_must_be_left_ungraded_too():
     with pytest.raises(AssertionError, match="a stub must be left ungraded"):
         assert_graded(number_exercise(), 20, wrong=WRONG, stub=7)
+
+
+def test_lines_that_begin_with_a_dash_are_shown_as_a_list():
+    task = "Choose one of\n\n- `a`,\n- `b`, which\n  goes on.\n\nThen go."
+    shown = Exercise("A choice", task, double_grader).show()._repr_html_()
+    assert "<ul><li><code>a</code>,</li><li><code>b</code>, which\n  goes on.</li></ul><p>Then go.</p>" in shown
+
+
+def test_a_dollar_sign_is_never_the_start_of_a_formula():
+    exercise = make()
+    for shown in (exercise.show(), exercise.grade(reference), Exercises("All").progress()):
+        assert "mathjax_ignore" in shown._repr_html_()
