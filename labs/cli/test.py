@@ -51,7 +51,7 @@ class Part:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `labs test` takes."""
     parser.add_argument("names", nargs="*", metavar="notebook", help="run only these, and the parts asked for")
-    parser.add_argument("--quick", action="store_true", help="leave the notebooks out")
+    parser.add_argument("--quick", action="store_true", help="leave out the notebooks, and the tests that start whole systems")
     parser.add_argument("--thorough", action="store_true", help="add the tests that replay whole outages many times")
     parser.add_argument("--browser", action="store_true", help="add the tests in a real Chromium")
     parser.add_argument("--compose", action="store_true", help="add the tests that need a container engine")
@@ -82,7 +82,8 @@ def parts_for(args: argparse.Namespace) -> list[Part]:
     parts = []
     if not args.names:
         parts.append(Part("style", style))
-        parts.append(pytest_part("unit, contract, fault", ["-m", "not compose and not browser and not slow", "tests"]))
+        wanted = "not compose and not browser and not slow" + (" and not live" if args.quick else "")
+        parts.append(pytest_part("unit, contract, fault", ["-m", wanted, "tests"]))
     parts.append(Part("list of notebooks", lambda: listing(committed)))
     parts += [notebook_part(path) for path in paths]
     if args.soak:

@@ -15,6 +15,8 @@ from labs.kit.fleet import Fleet
 from labs.kit.launcher import LaunchError, launcher
 from tests.running import eventually, family, get, gone, running
 
+pytestmark = pytest.mark.live
+
 OWNER = """
 import json, os, sys
 from pathlib import Path

@@ -17,6 +17,8 @@ from labs import fanout
 from labs.kit.knobs import KnobError
 from tests.homes import PATIENCE, Workbook, running, until, until_gone
 
+pytestmark = pytest.mark.live
+
 IMPORT = "from labs import fanout, stack"
 LONG_RUN = "fanout.run(followers=2_000, seconds=600, client_timeout_s=5)"
 SHORT_RUN = """

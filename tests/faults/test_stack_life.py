@@ -16,6 +16,8 @@ from labs.stack import files
 from labs.stack.embedded import Embedded
 from tests.homes import Workbook, running, until, until_gone
 
+pytestmark = pytest.mark.live
+
 QUERY = """
 import psycopg
 from labs import stack

@@ -8,6 +8,8 @@ import pytest
 
 from tests.homes import Holder, Workbook
 
+pytestmark = pytest.mark.live
+
 PLACE = """
 import json
 from labs import stack

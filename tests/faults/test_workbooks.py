@@ -12,6 +12,8 @@ import pytest
 
 from tests.homes import PATIENCE, Workbook, running, until, until_gone
 
+pytestmark = pytest.mark.live
+
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab\S*\?token=[0-9a-f]{48}")
 
 

@@ -66,6 +66,7 @@ def installed(environment: bootstrap.Environment, name: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.live
 def test_an_environment_is_made_once_and_then_brought_up_to_date(project: Path) -> None:
     environment = bootstrap.Environment(project)
     assert not environment.usable()
@@ -119,6 +120,7 @@ def test_an_environment_moved_from_elsewhere_is_not_usable(tmp_path: Path) -> No
     assert not environment.usable()
 
 
+@pytest.mark.live
 def test_an_interrupted_set_up_leaves_nothing_half_done(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # an index that takes the call and never answers
         index = f"http://127.0.0.1:{silent.getsockname()[1]}/"

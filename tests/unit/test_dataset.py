@@ -10,6 +10,8 @@ from sqlalchemy import NullPool, create_engine, text
 from labs.fanout import dataset
 from labs.stack import StackError
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture
 def ask(stack):

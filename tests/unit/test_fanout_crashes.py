@@ -8,6 +8,8 @@ from labs.fanout.crash_kills import Kill, Kills, random_kills
 from labs.fanout.crash_scene import CHUNK_SIZE
 from labs.fanout.crashes import Crash, crash, crash_course, crash_tests
 
+pytestmark = pytest.mark.live
+
 KILLED, BATCH, EMPTY = "worker killed in mid fan-out", "one batch fails once", "Redis comes back empty"
 API = "API killed between commit and enqueue"
 

@@ -12,11 +12,12 @@ from labs.fanout.defects_lock import Crowd, LockPerAuthor, lock_per_author
 from labs.fanout.defects_trial import COMPLAINT, COUNTED, GIVEN_UP, Trial
 from labs.stack import StackError
 
-live = pytest.mark.usefixtures("stack")
+on_the_stack = pytest.mark.usefixtures("stack")
+live = pytest.mark.live
 slow = pytest.mark.slow
 
 
-@live
+@on_the_stack
 @slow
 def test_a_dollar_before_the_token_reaches_nobody_and_only_the_outbox_keeps_the_post_until_it_is_gone():
     found = literal_dollar(followers=20)
@@ -30,7 +31,7 @@ def test_a_dollar_before_the_token_reaches_nobody_and_only_the_outbox_keeps_the_
     assert (found.sent.reached, found.sent.twice, found.sent.waiting) == (20, 0, 0)
 
 
-@live
+@on_the_stack
 @slow
 def test_a_push_service_that_refuses_everything_is_noticed_by_the_outbox_alone():
     found = ignored_status(followers=20)
@@ -41,7 +42,7 @@ def test_a_push_service_that_refuses_everything_is_noticed_by_the_outbox_alone()
     assert (found.sent.reached, found.sent.twice) == (20, 0)
 
 
-@live
+@on_the_stack
 @slow
 def test_phones_that_are_gone_are_called_again_until_somebody_reads_the_results():
     found = unread_results(followers=60, dead=0.2)
@@ -52,7 +53,7 @@ def test_phones_that_are_gone_are_called_again_until_somebody_reads_the_results(
     assert found.today.first.reached == found.today.second.reached == 60 - gone
 
 
-@live
+@on_the_stack
 @slow
 def test_without_its_batch_endpoint_the_published_fix_gives_up_and_what_waited_goes_out_one_by_one():
     found = retired_endpoint(followers=20)
@@ -61,13 +62,14 @@ def test_without_its_batch_endpoint_the_published_fix_gives_up_and_what_waited_g
     assert (found.sent.reached, found.sent.twice) == (20, 0)
 
 
+@on_the_stack
 @live
 def test_the_fix_calls_every_phone_of_a_follower_and_today_it_is_a_setting():
     found = phones_of_followers(followers=20, second_devices=0.3)
     assert list(found.sent.values()) == [20, 26, 20, 26]
 
 
-@live
+@on_the_stack
 @slow
 def test_the_worker_logs_a_batch_too_many_only_at_an_exact_multiple_of_500():
     found = batch_count(followers=(1_001, 1_000))
@@ -78,7 +80,7 @@ def test_the_worker_logs_a_batch_too_many_only_at_an_exact_multiple_of_500():
     assert found.wrong == found.posts[1:]
 
 
-@live
+@on_the_stack
 @slow
 def test_the_lock_lets_three_large_authors_through_and_an_everyday_author_waits_for_them_unless_chunks_are_shared():
     found = lock_per_author()

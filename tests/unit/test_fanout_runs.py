@@ -8,7 +8,7 @@ from labs.fanout.system import System
 from labs.kit.knobs import KnobError
 from tests.running import eventually
 
-pytestmark = pytest.mark.usefixtures("stack")
+pytestmark = [pytest.mark.live, pytest.mark.usefixtures("stack")]
 
 
 def test_retries_take_every_connection_and_the_api_with_them():

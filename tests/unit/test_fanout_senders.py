@@ -11,6 +11,8 @@ from labs.fanout import senders
 from labs.fanout.senders import COURIER, COURIER_500, HTTPX_10, HTTPX_100, ONE_BY_ONE, SEND_EACH, WAYS, Senders, Sent
 from labs.fcm import Admin
 
+pytestmark = pytest.mark.live
+
 RATES = {COURIER: 1800, COURIER_500: 4000, SEND_EACH: 720, HTTPX_10: 190, HTTPX_100: 140, ONE_BY_ONE: 20}
 
 

@@ -19,6 +19,8 @@ import labs
 from labs.fanout import dataset
 from tests.unit import test_fanout_app as app_tests
 
+pytestmark = pytest.mark.live
+
 broker, push_server, two_phones = app_tests.broker, app_tests.push_server, app_tests.two_phones
 load_step, wait_until = app_tests.load, app_tests.wait_until
 
