@@ -1,4 +1,4 @@
-"""Five things that go wrong in production, brought about in the middle of one fan-out, and two more of the same kind.
+"""Six things that happen in production, brought about in the middle of one fan-out, and two more of the same kind.
 
 Each is a function of a ``Scene``: it has the post made, does the damage, and puts the servers right again. What the
 system makes of that is not its business.
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labs.fanout.crash_scene import CHUNK_SIZE, POST_CREATE, Scene
+from labs.fanout.steps import hint
 
 AWAY = 1.0  # wall seconds for which a server is away
 HELD = 0.5  # wall seconds for which FCM keeps its answers back, so that a fan-out is caught in its middle
@@ -30,6 +31,18 @@ def api_killed(scene: Scene) -> None:
     system.kill_pods()
     system.fleet.tell_probes(halt=None)
     system.start_pods()
+
+
+def worker_restarted(scene: Scene) -> None:
+    """Ask the worker to stop (SIGTERM) when FCM has accepted some notifications; start a new one when it has.
+
+    That is a deployment: Celery's warm shutdown finishes the task that is running, and takes no other.
+    """
+    _begin(scene)
+    scene.stop_worker()
+    scene.release()
+    scene.until_worker_stopped()
+    scene.system.start_worker()
 
 
 def worker_killed(scene: Scene) -> None:
@@ -109,6 +122,7 @@ def _while_away(scene: Scene) -> None:
 
 FAULTS = (
     Fault("API killed between commit and enqueue", api_killed),
+    Fault("worker restarted in mid fan-out", worker_restarted),
     Fault("worker killed in mid fan-out", worker_killed),
     Fault("one batch fails once", batch_fails),
     Fault("Redis away when the post arrives", redis_away_at_the_post),
@@ -123,4 +137,5 @@ def fault_of(name: str) -> Fault:
     for fault in FAULTS:
         if fault.name == name:
             return fault
-    raise ValueError(f"fault must be one of {'; '.join(fault.name for fault in FAULTS)}; not {name!r}.")
+    names = [fault.name for fault in FAULTS]
+    raise ValueError(f"fault must be one of {'; '.join(names)}; not {name!r}.{hint(name, names)}")

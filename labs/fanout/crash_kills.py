@@ -18,7 +18,7 @@ import numpy as np
 
 from labs.fanout import crash_scene, dataset
 from labs.fanout.crash_scene import CHUNK_SIZE, Scene
-from labs.fanout.steps import step_of
+from labs.fanout.steps import step_with
 from labs.kit import charts
 from labs.kit.clock import Clock
 from labs.kit.style import VERMILION
@@ -53,7 +53,7 @@ class Kill:
 class Kills:
     """What the kills left behind.
 
-    ``posts_committed``: posts that are in the database. ``posts_meanwhile``: posts made just when the API was killed.
+    ``posts_committed``: posts that are in the database. ``posts_cut_off``: posts whose API was killed before that.
     ``wanted``: notifications that the committed posts call for, one a post and follower. ``delivered``: of these,
     those that came. ``twice``: for each phone called more often than it ought (device id), how much more often.
     ``accepted_at`` and ``accepted``: the push server's counter over the run, incident seconds since the post.
@@ -63,7 +63,7 @@ class Kills:
     followers: int
     kills: tuple[Kill, ...]
     posts_committed: int
-    posts_meanwhile: int
+    posts_cut_off: int
     wanted: int
     delivered: int
     twice: Mapping[int, int]
@@ -91,17 +91,44 @@ class Kills:
         """The most phones that were being called at one kill."""
         return max((len(kill.in_flight) for kill in self.kills), default=0)
 
+    @property
+    def called_again(self) -> tuple[int, ...]:
+        """For each kill, how many of the phones in flight were called once more for it.
+
+        A phone in flight at several kills, and called again less often than that, counts at the first of them: each
+        call too many counts once.
+        """
+        left = Counter(self.twice)
+        again = []
+        for kill in self.kills:
+            phones = [device for device in kill.in_flight if left[device] > 0]
+            left.subtract(phones)
+            again.append(len(phones))
+        return tuple(again)
+
     def table(self) -> Table:
-        """Return the kills: when, what was in flight, and how many of these phones were called again."""
+        """Return the kills: when, what was in flight, and how many of these phones were called once more for it.
+
+        The last column adds up to ``sent_twice``, less what is beyond the chunks in flight.
+        """
         rows = [
-            (kill.number, seconds(kill.at), "both" if kill.api else "worker", kill.accepted,
-             len(kill.in_flight), sum(1 for device in kill.in_flight if device in self.twice))
-            for kill in self.kills
-        ]  # fmt: skip
-        columns = ("kill", "after the post", "killed", "accepted by then", "phones in flight", "of these called twice")
+            (kill.number, seconds(kill.at), "both" if kill.api else "worker", kill.accepted, len(kill.in_flight), again)
+            for kill, again in zip(self.kills, self.called_again, strict=True)
+        ]
+        columns = ("kill", "after the post", "killed", "accepted by then, repeated ones too", "phones in flight",
+                   "of these called once more")  # fmt: skip
+        return Table(columns, rows, caption=self._caption())
+
+    def _caption(self) -> str:
+        """What was lost and sent twice, of which posts."""
         lost, wanted, twice = count(self.lost), count(self.wanted), count(self.sent_twice)
-        caption = f"{lost} of {wanted} notifications of {self.posts_committed} posts lost, {twice} sent twice."
-        return Table(columns, rows, caption=caption)
+        words = f"{lost} of {wanted} notifications lost, {twice} sent twice"
+        if self.beyond_the_chunks_in_flight:
+            words += f", {count(self.beyond_the_chunks_in_flight)} of these in flight at no kill"
+        words += f". {_posts(self.posts_committed)} committed"
+        if self.posts_cut_off:
+            words += f", {self.posts_cut_off} cut off before the commit"
+        return words + "."
 
     def chart(self) -> charts.Chart:
         """Draw the notifications accepted over the incident's time, with the kills on the line."""
@@ -131,6 +158,10 @@ class Kills:
         )
 
 
+def _posts(number: int) -> str:
+    return "1 post was" if number == 1 else f"{number} posts were"
+
+
 def random_kills(
     step: int | str = "today",
     kills: int = 20,
@@ -145,11 +176,10 @@ def random_kills(
     @techinfluencer posts again. ``seed``: of the moments; None draws new ones each time. ``knobs``: others of
     ``Knobs``, in incident units. Raises ValueError for a step without an outbox or fewer than one kill.
     """
-    if not step_of(step).outbox:
-        raise ValueError(f"step must be one with an outbox (nothing lost, today), not {step!r}: it has no books.")
+    name = step_with(step, lambda each: each.outbox, "an outbox, which keeps books").name
     if not isinstance(kills, int) or isinstance(kills, bool) or kills < 1:
         raise ValueError(f"kills must be a whole number from 1 up, not {kills!r}.")
-    title = f"{kills} kills, {step_of(step).name}"
+    title = f"{kills} kills, {name}"
     with crash_scene.scene(title, step, followers, gates=False, env=SETTINGS, **knobs) as scene:
         return _Killing(scene, random.Random(seed)).run(kills)
 
@@ -163,13 +193,14 @@ class _Killing:
         self.dice = dice
         self.clock = Clock(self.system.knobs.speed)
         self.kills: list[Kill] = []
+        self.posts = 0
         self.posts_meanwhile = 0
         self.written_down: set[tuple[int, int]] = set()  # (delivery, issue) of chunks whose worker has died
         self.curve: list[tuple[float, int]] = []
 
     def run(self, kills: int) -> Kills:
         self.clock = Clock(self.system.knobs.speed, time.time())
-        self.scene.post()
+        self._post()
         for number in range(1, kills + 1):
             self.system.say(f"kill {number} of {kills}")
             self._until_it_goes_on()
@@ -188,10 +219,14 @@ class _Killing:
             if self._accepted() > before:
                 return True
             if self.system.unsent() == 0:
-                self.scene.post()
+                self._post()
             return False
 
         self.scene.until(goes_on, "the new worker sends a notification")
+
+    def _post(self) -> None:
+        self.scene.post()
+        self.posts += 1
 
     def _kill(self, number: int, api: bool) -> None:
         if api:
@@ -210,6 +245,7 @@ class _Killing:
         """Have the author with the fewest followers post, and come to a moment just before or after it arrives."""
         due = time.time() + 0.15
         self.system.post(author=dataset.everyday_author(), at=due)
+        self.posts += 1
         self.posts_meanwhile += 1
         time.sleep(max(0.0, due + self.dice.uniform(*POST_AGE) - time.time()))
 
@@ -236,7 +272,7 @@ class _Killing:
         return sum(outcomes.values()) >= self.posts_meanwhile and self.scene.over()
 
     def _count(self) -> Kills:
-        wanted = self._wanted()
+        wanted, committed = self._wanted(), self.scene.posts_committed()
         called = {entry["token"]: entry["accepted"] for entry in self.scene.push.tokens(least=1, limit=10**7)}
         came = {device: called.get(token, 0) for device, token, _ in wanted}
         at, accepted = np.array(self.curve).T
@@ -244,8 +280,8 @@ class _Killing:
             step=self.system.step.name,
             followers=self.system.knobs.followers,
             kills=tuple(self.kills),
-            posts_committed=self.scene.posts_committed(),
-            posts_meanwhile=self.posts_meanwhile,
+            posts_committed=committed,
+            posts_cut_off=self.posts - committed,
             wanted=sum(calls for *_, calls in wanted),
             delivered=sum(min(came[device], calls) for device, _, calls in wanted),
             twice={device: came[device] - calls for device, _, calls in wanted if came[device] > calls},

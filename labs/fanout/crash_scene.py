@@ -4,6 +4,8 @@ What is lost is what never came although nothing is left that could still bring 
 event, and never for a while.
 """
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,13 +17,14 @@ import psycopg
 
 from labs.fanout import dataset
 from labs.fanout.experiment import quiet_system
-from labs.fanout.steps import STEPS, step_of
+from labs.fanout.steps import Step, step_with
 from labs.fanout.system import CREATE_PATH, QUEUE, System
 from labs.kit.samplers import APPLICATION_NAME, libpq_url
 
 PATIENCE = 60.0  # wall seconds, at most, until what must come has come
 LOOK = 0.01  # wall seconds between two looks
 WORKER = "worker@labs"
+SHUTDOWN = "Warm shutdown"  # Celery, when it has been asked to stop
 UNACKED = "unacked"  # Celery's list of tasks handed to a worker that has not yet said it has begun; retries wait there
 POST_CREATE = f"POST {CREATE_PATH}"
 NO_ANSWER = "none"
@@ -88,6 +91,22 @@ class Scene:
         self.until(lambda: self.push.counters()["accepted"], "FCM accepts a first notification")
         if self.push.counters()["devices"] >= self.system.knobs.followers:
             raise CrashError("The fan-out was over before it could be disturbed; run it with more followers.")
+
+    def stop_worker(self) -> None:
+        """Ask the worker to stop, as a deployment does, and see it begin to: it takes no new task from then on."""
+        worker = self.system.fleet["worker"]
+        begun = worker.log.read_text(errors="replace").count(SHUTDOWN)
+        os.kill(worker.pid, signal.SIGTERM)  # the parent alone: its children would die of it at once
+
+        def begins() -> bool:
+            return worker.log.read_text(errors="replace").count(SHUTDOWN) > begun
+
+        self.until(begins, "the worker begins its warm shutdown")
+
+    def until_worker_stopped(self) -> None:
+        """Wait until the worker has finished what it was doing and has ended."""
+        worker = self.system.fleet["worker"]
+        self.until(lambda: not worker.alive, "the end of the worker's warm shutdown")
 
     def terminate_backends(self) -> int:
         """End the sessions of pods and worker as a restart of PostgreSQL does; return how many there were."""
@@ -166,9 +185,9 @@ class Scene:
         self.system._clear_queue()
 
 
-def finishing_steps() -> str:
-    """Return the names of the steps whose fan-out comes to an end, in words."""
-    return ", ".join(step.name for step in STEPS if step.finishes)
+def step_that_finishes(step: int | str) -> Step:
+    """Return the step with this number or name. Raises ValueError for one whose fan-out takes hours."""
+    return step_with(step, lambda each: each.finishes, "a fan-out that comes to an end")
 
 
 @contextmanager
@@ -179,8 +198,7 @@ def scene(
 
     Raises ValueError for a step whose fan-out takes hours.
     """
-    if not step_of(step).finishes:
-        raise ValueError(f"step must be one whose fan-out comes to an end ({finishing_steps()}), not {step!r}.")
+    step_that_finishes(step)
     usual = {"client_retries": False, "workers": 1, "fcm_latency_ms": 45, "trace": False}
     env = SETTINGS | knobs.pop("env", {})
     wanted = usual | {"step": step, "followers": followers, "seed": seed} | knobs

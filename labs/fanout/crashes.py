@@ -17,6 +17,9 @@ from labs.kit.verdict import Fact, Verdict
 
 FOLLOWERS = 4_000  # eight batches: enough for a middle, and over in a second
 
+# Where it happens, by construction: FCM keeps back its answer to the first request until the damage is done.
+MIDDLE = f'In mid fan-out: FCM has the first {CHUNK_SIZE}, or of "today" the first requests, and has not answered.'
+
 
 @dataclass(frozen=True)
 class Crash:
@@ -98,7 +101,7 @@ def crash_course(
 def _crashes(
     faults: Sequence[Fault], step: int | str, followers: int, seed: int, knobs: dict[str, object]
 ) -> list[Crash]:
-    title = f"crash tests, {step_of(step).name}"
+    title = f"crash tests, {crash_scene.step_that_finishes(step).name}"
     with crash_scene.scene(title, step, followers, seed, **knobs) as scene:
         done = []
         for number, fault in enumerate(faults, 1):
@@ -144,6 +147,8 @@ class CrashTests:
     def _caption(self) -> str:
         followers = " and ".join(dict.fromkeys(count(crash.followers) for crash in self.crashes))
         words = f"What it costs: notifications of one post to {followers} followers."
+        if any("mid fan-out" in fault for fault in self.faults):
+            words += f" {MIDDLE}"
         if "one batch fails once" in self.faults and "today" in self.steps:
             words += f' "today" has no batches: FCM refuses messages instead, until it has refused {CHUNK_SIZE}.'
         return words

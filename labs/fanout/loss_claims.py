@@ -17,6 +17,7 @@ from labs.kit.table import count, seconds
 losses = Inquiry(said.DATA / "claims.csv")
 PUBLISHED, TODAY = "published fix", "today"
 API_KILLED, WORKER_KILLED = "API killed between commit and enqueue", "worker killed in mid fan-out"
+WORKER_RESTARTED = "worker restarted in mid fan-out"
 BATCH_FAILS = "one batch fails once"
 
 
@@ -37,10 +38,13 @@ def _crash(crashes: CrashTests, fault: str, step: str) -> Crash:
 
 @losses.answers("F25")
 def tasks_survive(crashes: CrashTests, kills: Kills) -> Finding:
-    killed, failed = _crash(crashes, WORKER_KILLED, PUBLISHED), _crash(crashes, BATCH_FAILS, PUBLISHED)
-    return told(killed.lost == 0, f"{count(killed.lost)} of {count(killed.followers)} notifications lost with a killed "
-                                  f"worker; {count(failed.lost)} when a batch failed and was tried again; "
-                                  f"{count(kills.lost)} by the last step in {len(kills.kills)} kills")  # fmt: skip
+    restarted, killed, failed = (
+        _crash(crashes, fault, PUBLISHED) for fault in (WORKER_RESTARTED, WORKER_KILLED, BATCH_FAILS)
+    )
+    figure = (f"{count(restarted.lost)} notifications lost when the worker is asked to stop, {count(killed.lost)} of "
+              f"{count(killed.followers)} when it is killed; {count(failed.lost)} when a batch failed and was tried "
+              f"again; {count(kills.lost)} by the last step in {len(kills.kills)} kills")  # fmt: skip
+    return told(restarted.lost == killed.lost == 0, figure)
 
 
 @losses.answers("F34")

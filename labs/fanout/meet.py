@@ -1,13 +1,16 @@
 """Meeting the system: its source, its parts, its authors."""
 
+import ast
+import inspect
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 from IPython.display import HTML
 
 from labs.fanout import dataset
 from labs.fanout.knobs import Knobs
-from labs.fanout.steps import step_of
+from labs.fanout.steps import hint, step_of
 from labs.kit import charts, source
 from labs.kit.table import count
 
@@ -25,10 +28,21 @@ TIP = (
 def show(name: str | None = None, step: int | str = 0):
     """Show the source of a step: one function by ``name``, or the whole module.
 
-    Raises ValueError for a step that does not exist, AttributeError for a function that it does not have.
+    Raises ValueError for a step that does not exist or a function that it does not have, with the list.
     """
     module = step_of(step).load()
-    return source.show(getattr(module, name) if name else module)
+    if name is None:
+        return source.show(module)
+    names = _functions(module)
+    if name not in names:
+        raise ValueError(f"name must be one of {', '.join(names)} for step {step!r}, not {name!r}.{hint(name, names)}")
+    return source.show(getattr(module, name))
+
+
+def _functions(module: ModuleType) -> list[str]:
+    """Return the names of the functions and classes that ``module`` defines itself, from the top."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return [node.name for node in ast.parse(inspect.getsource(module)).body if isinstance(node, kinds)]
 
 
 def show_source(thing: Any):

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -52,6 +53,23 @@ def step_of(wanted: int | str) -> Step:
         if wanted in (step.number, step.name):
             return step
     known = ", ".join(f"{step.number} ({step.name})" for step in STEPS)
-    near = difflib.get_close_matches(str(wanted), [step.name for step in STEPS], n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"step must be one of {known}, not {wanted!r}.{hint}")
+    raise ValueError(f"step must be one of {known}, not {wanted!r}.{hint(wanted, [step.name for step in STEPS])}")
+
+
+def step_with(wanted: int | str, has: Callable[[Step], bool], what: str) -> Step:
+    """Return the step with this number or name, of those that ``has`` is true of.
+
+    Raises ValueError with the list of those, which have ``what``, when it is none of them.
+    """
+    steps = [step for step in STEPS if has(step)]
+    for step in steps:
+        if wanted in (step.number, step.name):
+            return step
+    names = [step.name for step in steps]
+    raise ValueError(f"step must be one with {what} ({', '.join(names)}), not {wanted!r}.{hint(wanted, names)}")
+
+
+def hint(wanted: object, names: Iterable[str]) -> str:
+    """Return " Did you mean ...?" with the one of ``names`` that is most like ``wanted``; nothing if none is."""
+    near = difflib.get_close_matches(str(wanted), list(names), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

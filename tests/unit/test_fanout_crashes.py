@@ -10,6 +10,7 @@ from labs.fanout.crashes import Crash, crash, crash_course, crash_tests
 
 pytestmark = pytest.mark.live
 
+RESTARTED = "worker restarted in mid fan-out"
 KILLED, BATCH, EMPTY = "worker killed in mid fan-out", "one batch fails once", "Redis comes back empty"
 API = "API killed between commit and enqueue"
 
@@ -24,7 +25,7 @@ def kill(number: int, *devices: int) -> Kill:
 
 
 def killed(kills: list[Kill], twice: dict[int, int], **changes: int) -> Kills:
-    counted = {"wanted": 100, "delivered": 100, "posts_committed": 1, "posts_meanwhile": 0, "followers": 100} | changes
+    counted = {"wanted": 100, "delivered": 100, "posts_committed": 1, "posts_cut_off": 0, "followers": 100} | changes
     curve = {"accepted_at": np.array([0.0, 5.0]), "accepted": np.array([0, 100])}
     return Kills(step="today", kills=tuple(kills), twice=twice, **counted, **curve)
 
@@ -60,6 +61,11 @@ def test_the_table_says_what_a_step_without_batches_had_instead():
     assert "has no batches" not in crash_tests(made(BATCH)).table().caption
 
 
+def test_the_table_says_when_the_middle_of_a_fan_out_is():
+    assert f"FCM has the first {CHUNK_SIZE}" in crash_tests(made(KILLED)).table().caption
+    assert "first" not in crash_tests(made(BATCH)).table().caption
+
+
 def test_the_verdict_says_of_the_published_fix_what_every_machine_finds_and_of_an_outbox_the_numbers():
     verdict = crash_tests(
         made(delivered=500), made(BATCH, sent_twice=500), made(step="today", delivered=999, sent_twice=501)
@@ -86,9 +92,16 @@ def test_a_fault_that_does_not_exist_is_refused_with_the_list():
         crash("fire")
 
 
-def test_a_step_that_takes_hours_is_refused_before_anything_starts():
-    with pytest.raises(ValueError, match="step must be one whose fan-out comes to an end"):
-        crash(KILLED, step="as it failed")
+def test_a_misspelt_fault_is_refused_with_the_one_that_was_meant():
+    with pytest.raises(ValueError, match=f"Did you mean '{KILLED}'"):
+        crash("worker kiled in mid fan-out")
+
+
+@pytest.mark.parametrize("step", ["as it failed", "bogus", 3])
+def test_a_step_that_takes_hours_or_does_not_exist_is_refused_with_those_that_come_to_an_end(step):
+    words = r"with a fan-out that comes to an end \(published fix, nothing lost, today\), not " + repr(step)
+    with pytest.raises(ValueError, match=words):
+        crash_course(step)
 
 
 def test_every_fault_says_what_it_does():
@@ -120,7 +133,27 @@ def test_more_phones_in_flight_than_a_chunk_has_are_not_passed_off_as_one_chunk(
 def test_the_table_of_kills_counts_the_phones_that_were_called_again():
     table = killed([kill(1, 7, 8), kill(2)], {7: 1}).table()
     assert table.column("phones in flight") == [2, 0]
-    assert table.column("of these called twice") == [1, 0]
+    assert table.column("of these called once more") == [1, 0]
+
+
+def test_the_column_of_phones_called_once_more_adds_up_to_what_was_sent_twice_also_after_two_kills_of_a_chunk():
+    kills = [kill(1, 7, 8), kill(2, 5), kill(3, 7, 8), kill(4, 7, 9)]
+    once, often = killed(kills, {7: 1, 8: 2}), killed(kills, {7: 3, 8: 1, 9: 1})
+    assert once.called_again == (2, 0, 1, 0)
+    assert often.called_again == (2, 0, 1, 2)
+    assert (sum(once.called_again), sum(often.called_again)) == (once.sent_twice, often.sent_twice)
+
+
+def test_what_no_kill_explains_is_in_no_row_and_in_the_caption():
+    unexplained = killed([kill(1, 7, 8)], {7: 2, 9: 1})
+    assert unexplained.called_again == (1,)
+    assert "3 sent twice, 2 of these in flight at no kill." in unexplained.table().caption
+
+
+def test_the_caption_of_kills_says_how_many_posts_there_are_and_how_many_were_cut_off():
+    assert killed([kill(1)], {}).table().caption == "0 of 100 notifications lost, 0 sent twice. 1 post was committed."
+    caption = killed([kill(1)], {}, posts_committed=4, posts_cut_off=2).table().caption
+    assert caption.endswith(" 4 posts were committed, 2 cut off before the commit.")
 
 
 def test_the_chart_has_a_cross_for_each_kill():
@@ -131,6 +164,8 @@ def test_the_chart_has_a_cross_for_each_kill():
 def test_kills_need_books_and_a_number():
     with pytest.raises(ValueError, match="step must be one with an outbox"):
         random_kills("published fix")
+    with pytest.raises(ValueError, match=r"which keeps books \(nothing lost, today\), not 'bogus'"):
+        random_kills("bogus")
     with pytest.raises(ValueError, match="kills must be a whole number from 1 up, not 0"):
         random_kills(kills=0)
 
@@ -140,8 +175,10 @@ def test_kills_need_books_and_a_number():
 
 @pytest.mark.usefixtures("stack")
 def test_the_published_fix_loses_posts_and_batches_and_sends_batches_twice():
-    api, worker, batch, redis = crash_course("published fix", 1_100, faults=[API, KILLED, BATCH, EMPTY])
+    faults = [API, RESTARTED, KILLED, BATCH, EMPTY]
+    api, restarted, worker, batch, redis = crash_course("published fix", 1_100, faults=faults)
     assert (api.answer, api.posts_committed, api.delivered) == ("none", 1, 0)
+    assert (restarted.answer, restarted.lost, restarted.sent_twice) == ("201", 0, 0)
     assert (worker.answer, worker.delivered % CHUNK_SIZE, worker.sent_twice) == ("201", 0, 0)
     assert worker.lost_some
     assert (batch.lost, batch.sent_twice) == (0, CHUNK_SIZE)  # the second of three fails: the first is sent again
@@ -150,7 +187,7 @@ def test_the_published_fix_loses_posts_and_batches_and_sends_batches_twice():
 
 @pytest.mark.usefixtures("stack")
 def test_todays_step_loses_nothing_whatever_dies():
-    for crashed in crash_course("today", 1_100, faults=[API, KILLED, "PostgreSQL restarts in mid fan-out"]):
+    for crashed in crash_course("today", 1_100, faults=[API, RESTARTED, KILLED, "PostgreSQL restarts in mid fan-out"]):
         assert (crashed.posts_committed, crashed.lost, crashed.beyond_the_chunk_in_flight) == (1, 0, 0), crashed
 
 
@@ -163,4 +200,5 @@ def test_kills_at_random_moments_lose_nothing_and_the_books_explain_every_phone_
         f"at most {CHUNK_SIZE} phones in flight at a kill: yes",
         "sent twice beyond the chunk in flight: 0",
     ]
+    assert sum(kills.called_again) == kills.sent_twice
     assert [each.api for each in kills.kills] == [False, False, False, True]

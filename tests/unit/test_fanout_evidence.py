@@ -15,7 +15,16 @@ from labs.fanout.defects_lock import Crowd, LockPerAuthor
 from labs.fanout.defects_trial import Seen
 from labs.fanout.hold_times import Sweep
 from labs.fanout.knobs import Knobs
-from labs.fanout.loss_claims import API_KILLED, BATCH_FAILS, PUBLISHED, TODAY, WORKER_KILLED, evidence_of_losses, losses
+from labs.fanout.loss_claims import (
+    API_KILLED,
+    BATCH_FAILS,
+    PUBLISHED,
+    TODAY,
+    WORKER_KILLED,
+    WORKER_RESTARTED,
+    evidence_of_losses,
+    losses,
+)
 from labs.fanout.outage_claims import evidence, outage
 from labs.fanout.outcome import Outcome
 from labs.fanout.small_runs import FixedRoute, OrdinaryPosts, StaleCounts
@@ -140,6 +149,7 @@ def crashes(**published):
     """Crashes of the published fix as measured, except what ``published`` says; the last step loses nothing."""
     usual = {
         API_KILLED: crash(API_KILLED, PUBLISHED, delivered=0),
+        WORKER_RESTARTED: crash(WORKER_RESTARTED, PUBLISHED),
         WORKER_KILLED: crash(WORKER_KILLED, PUBLISHED, delivered=500),
         BATCH_FAILS: crash(BATCH_FAILS, PUBLISHED, sent_twice=2_500),
     }
@@ -206,11 +216,16 @@ OTHERWISE = [
 ]
 
 
+def test_a_worker_that_is_asked_to_stop_loses_nothing_and_one_that_is_killed_contradicts_the_claim():
+    figure = evidence_of_losses(**LOSSES)["F25"].figure
+    assert "0 notifications lost when the worker is asked to stop, 5,500 of 6,000 when it is killed" in figure
+
+
 @pytest.mark.parametrize(("claim", "name", "result", "status"), OTHERWISE)
 def test_a_run_that_says_otherwise_changes_the_status(claim, name, result, status):
     assert evidence_of_losses(**LOSSES | {name: result})[claim].status == status
 
 
 def test_crashes_without_the_one_that_a_claim_needs_are_refused():
-    with pytest.raises(LedgerError, match="crashes must hold 'worker killed in mid fan-out'"):
+    with pytest.raises(LedgerError, match="crashes must hold 'worker restarted in mid fan-out'"):
         evidence_of_losses(**LOSSES | {"crashes": CrashTests([crash(API_KILLED, PUBLISHED)])})
