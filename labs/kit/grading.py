@@ -109,7 +109,10 @@ class Exercise:
         if missing := missing_in(answer, self.stub):
             return self._unanswered(missing)
         if not KINDS[self.answer](answer):
-            return Grade(self.name, trouble=f"The answer must be a {self.answer}, not {_kind_of(answer)}.")
+            got = _kind_of(answer)
+            # "A whole number, not a number" would not say what is wrong with it.
+            got = f"{answer}" if got == "a number" else got
+            return Grade(self.name, trouble=f"The answer must be a {self.answer}, not {got}.")
         return self._measured(answer)
 
     def _measured(self, answer: Any) -> Grade:

@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("stack")]
 
 def test_the_attempt_that_takes_the_last_connection():
     wrong = {
-        "repetitions instead of attempts": (5, "once your attempt has its own: 1, target 0, missed"),
+        "repetitions instead of attempts": (5, "too early: connections are left after it: yes, target no, missed"),
         "the pool of one pod": (3, "Count the pools of both pods"),
-        "the published pool": (20, "attempts up to yours that found no connection: 14"),
+        "the published pool": (20, "too late: the last connection is gone: yes, target no, missed"),
     }
     assert_graded(last_connection, 6, wrong, stub=...)
 
@@ -76,6 +76,18 @@ def a_statement(session, author_id):
     return phones(author_id)
 
 
+def a_result(session, author_id):
+    return session.scalars(phones(author_id))
+
+
+def phones_of_everybody(session, author_id):
+    return list(set(session.scalars(select(Device.token).where(Device.token.is_not(None)))))
+
+
+def each_phone_thrice(session, author_id):
+    return 3 * session.scalars(phones(author_id)).all()
+
+
 def misspelled(session, author_id):
     return session.scalars(phones(author)).all()  # noqa: F821
 
@@ -87,7 +99,10 @@ def test_one_statement():
         "oldest first": (oldest_phones, "order them, newest first"),
         "tokens that are null": (newest_phones_with_or_without_token, "calls that the push service refused: 30"),
         "a loop": (a_loop, "statements to find the phones: 211, target 1, missed"),
-        "not a list": (a_statement, "must return a list of tokens: TypeError: 'Select' object is not iterable"),
+        "not a list": (a_statement, "not a Select that nobody has run"),
+        "a result that is no list": (a_result, "a ScalarResult, which can be read once"),
+        "everybody's phones": (phones_of_everybody, "keep only the rows of `follows` whose `followee_id`"),
+        "each phone many times": (each_phone_thrice, "tokens in your list: 729, target at most 273, missed"),
         "misspelled": (misspelled, "misspelled stopped with NameError"),
     }
     assert_graded(bulk_query, tokens.solution, wrong)
@@ -100,9 +115,11 @@ def test_find_the_hog():
     longest = f"{first} WHERE state = 'active' AND pid <> pg_backend_pid() ORDER BY query_start LIMIT 1"
     wrong = {
         "a name typed in": ("SELECT 'social-api'", "the next day: connections that the service you name keeps"),
+        "a wrong name typed in": ("SELECT 'api'", "Your text names a service and asks the database nothing"),
         "most connections": (most, "the outage: connections that the service you name keeps for nothing: 0"),
         "longest query": (longest, "the outage: connections that the service you name keeps for nothing: 0"),
-        "oldest transaction": (f"{first} {where} ORDER BY xact_start LIMIT 1", "keeps for nothing: 1, target 6"),
+        "oldest transaction": (f"{first} {where} ORDER BY xact_start LIMIT 1", "another one keeps more of them"),
+        "too slow": ("SELECT pg_sleep(60)::text FROM pg_stat_activity", "took longer than 3 s and was stopped"),
         "not one row": (f"{first} {where}", "must return one row with one column, not 9 with 1"),
         "no such column": (f"SELECT app FROM ({first}) AS a", 'refused your query: column "app" does not exist'),
         "a change": ("DELETE FROM posts", "cannot execute DELETE in a read-only transaction"),
@@ -117,9 +134,11 @@ def fleet(pods, pool_size, threads):
 def test_size_the_fleet():
     wrong = {
         "the published pool": (fleet(2, 20, 64), "connections during a deployment: 60"),
-        "pools too small": (fleet(2, 2, 64), "requests not served, under load: target at most 24, missed"),
+        "pools too small": (fleet(2, 2, 64), "requests not served, under load: target at most 24, three times"),
         "no room for crowds": (fleet(2, 5, 64), "connections of the whole fleet: 10, target at least 12, missed"),
-        "too few threads": (fleet(2, 8, 2), "threads of the whole fleet: 4, target at least 12, missed"),
+        "too few threads": (fleet(2, 8, 2), "threads of each pod: 2, target at least 8, missed"),
+        "threads below the pool": (fleet(4, 5, 3), "threads of each pod: 3, target at least 5, missed"),
+        "no pod may die": (fleet(2, 6, 6), "connections left when one pod has died: 6, target at least 8, missed"),
         "one giant pod": (fleet(1, 13, 64), "pods: 1, target at least 2, missed"),
     }
     assert_graded(fleet_size, fleet(3, 6, 12), wrong)
@@ -132,7 +151,7 @@ def celery(late, visibility=None):
 
 def test_a_killed_worker():
     wrong = {
-        "only late": (celery(True), "visibility time-out: 3,600 s, target at most 120 s, missed"),
+        "only late": (celery(True), "visibility time-out: 3,600 s, target from 60 to 120 s, missed"),
         "only a time-out": (celery(False, 90), "The broker had already forgotten the message."),
         "shorter than the task": (celery(True, 5), "nobody dies: phones told twice: yes, target no, missed"),
         "shorter than the task at its worst": (celery(True, 30), "handed to a second worker"),
@@ -167,7 +186,7 @@ def test_read_the_answers():
     wrong = {
         "again, whatever it was": (tries_everything_again, "a refused message is sent again: yes"),
         "status never looked at": (never_looks, "followers with the app who are not told: target 0, missed"),
-        "token deleted": (deletes_for_a_faulty_release, "followers with the app who are not told: target 0, missed"),
+        "token deleted": (deletes_for_a_faulty_release, "Your decision about INVALID_ARGUMENT"),
         "token kept": (keeps_dead_tokens, "phones that are gone, called by a later post: yes"),
         "dead again": (calls_the_dead_again, "is called again: yes, target no, missed"),
     }

@@ -13,7 +13,9 @@ from labs.fanout.graded import (
     killed_worker,
     last_connection,
     read_the_answers,
+    sizing,
 )
+from labs.fanout.knobs import Knobs
 from labs.fanout.social.models import Device
 from labs.kit.grading_source import SourceError, as_module
 
@@ -64,6 +66,7 @@ def test_a_stub_starts_nothing(exercise):
 @pytest.mark.parametrize(("exercise", "answer", "said"), [
     (last_connection, 0, "from 1 to 1,000, not 0"),
     (last_connection, "six", "must be a whole number"),
+    (last_connection, 2.5, "must be a whole number, not 2.5"),
     (fleet_size, {"pods": 2, "pool": 3}, "must have the entries pods, pool_size, threads, not pods, pool"),
     (fleet_size, {"pods": 0, "pool_size": 3, "threads": 3}, "pods must be a whole number from 1 to 4"),
     (killed_worker, {"acks_late": True}, "not acks_late"),
@@ -84,10 +87,22 @@ def test_a_decision_that_is_none_of_the_three_is_refused():
         read_the_answers.grade(what_next).reason)  # fmt: skip
 
 
+def test_the_fleets_that_pass_the_arithmetic_have_a_pod_to_spare(monkeypatch):
+    monkeypatch.setattr("labs.fanout.graded.sizing._not_served", lambda *_: 0)
+    passed = [(pods, pool) for pods in (1, 2, 3, 4) for pool in range(1, 15)
+              if fleet_size.grade({"pods": pods, "pool_size": pool, "threads": pool}).passed]  # fmt: skip
+    assert passed == [(2, 8), (2, 9), (3, 4), (3, 5), (3, 6), (4, 3), (4, 4), (4, 5)]
+
+
+def test_the_pods_that_the_task_allows_are_those_that_can_be_run():
+    with pytest.raises(ValueError, match=f"from 1 to {sizing.MOST_PODS}"):
+        Knobs(pods=sizing.MOST_PODS + 1)
+
+
 def test_what_only_chance_would_decide_is_left_to_the_arithmetic():
     assert "connections of the whole fleet: 10" in fleet_size.grade({"pods": 2, "pool_size": 5, "threads": 64}).reason
     near = {"task_acks_late": True, "broker_transport_options": {"visibility_timeout": 30}}
-    assert "30 s, target at least 60 s, missed" in killed_worker.grade(near).reason
+    assert "30 s, target from 60 to 120 s, missed" in killed_worker.grade(near).reason
 
 
 # -- a function on its way to the pods

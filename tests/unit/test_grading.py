@@ -235,7 +235,7 @@ def test_an_interrupt_from_the_keyboard_is_passed_on():
 @pytest.mark.parametrize(("kind", "answer", "said"), [
     ("whole number", "20", "The answer must be a whole number, not a text."),
     ("whole number", True, "The answer must be a whole number, not a bool."),
-    ("whole number", 2.5, "The answer must be a whole number, not a number."),
+    ("whole number", 2.5, "The answer must be a whole number, not 2.5."),
     ("text", 20, "The answer must be a text, not a whole number."),
     ("function", 4, "The answer must be a function, not a whole number."),
     ("dictionary", reference, "The answer must be a dictionary, not a function."),

@@ -18,6 +18,15 @@ LOOK_AT = (
     "A connection can be busy, free, or kept by a transaction that waits for something outside the database. "
     "Column `state` tells them apart; only the last kind is taken from everybody else for nothing."
 )
+TYPED_IN = (
+    "Your text names a service and asks the database nothing: another one is to blame the next day. "
+    "Let `pg_stat_activity` say which."
+)
+NOT_THE_MOST = (
+    "This service does keep connections in open transactions, but another one keeps more of them. "
+    "Count them for each service: neither the oldest nor the first that comes need have the most."
+)
+LONGEST_S = 3  # seconds that the learner's query may take
 
 TASK = f"""
 The outage again: {POSTS} posts hold their connections while they wait for the push service. The same database also
@@ -26,7 +35,7 @@ with transactions of its own, and somebody who left a console open in the middle
 
 Write SQL text that reads `pg_stat_activity` and returns one row, one column: the `application_name` of the service that
 keeps the most connections while it does nothing in the database. A name typed in will not do: the query is asked
-again the next day, when another service is to blame. It runs read-only, and for 3 s at most.
+again the next day, when another service is to blame. It runs read-only, and for {LONGEST_S} s at most.
 """
 
 HINTS = (
@@ -47,6 +56,9 @@ LIMIT 1
 An open transaction keeps its connection, and a pool gives a connection to one request at a time: what waits outside the
 database takes it from all others. Neither the busiest nor the oldest session is to blame, nor the one with the most
 connections.
+
+On a busy system a request is in that state for a moment between any two statements. In production add
+`AND state_change < now() - interval '5 seconds'`: what is left has kept its connection that long without a statement.
 """
 
 
@@ -68,16 +80,25 @@ def grade(answer: str) -> Iterator[Finding]:
 def _found(when: str, answer: str, stack: Stack) -> Finding:
     named, kept = _ask(answer, stack), _kept(stack)
     return exactly(f"{when}: connections that the service you name keeps for nothing", kept.get(named, 0),
-                   max(kept.values()), LOOK_AT)
+                   max(kept.values()), _look_at(answer, kept.get(named, 0)))
+
+
+def _look_at(answer: str, kept: int) -> str:
+    """Return what to look at, should ``kept`` connections not be the most."""
+    if "pg_stat" not in answer.lower():
+        return TYPED_IN
+    return NOT_THE_MOST if kept else LOOK_AT
 
 
 def _ask(answer: str, stack: Stack) -> str:
     """Run the learner's query; raises AnswerError when it does not return one name."""
-    options = "-c default_transaction_read_only=on -c statement_timeout=3000"
+    options = f"-c default_transaction_read_only=on -c statement_timeout={1000 * LONGEST_S}"
     try:
         with database(stack, application_name="your query", options=options) as connection:
             cursor = connection.execute(answer.encode())
             rows = cursor.fetchall() if cursor.description else []
+    except psycopg.errors.QueryCanceled as error:
+        raise AnswerError(f"Your query took longer than {LONGEST_S} s and was stopped.") from error
     except psycopg.Error as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise AnswerError(f"PostgreSQL refused your query: {reason}.") from error

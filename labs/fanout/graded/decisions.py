@@ -1,6 +1,6 @@
 """Exercise 6: what to do about each message that FCM did not take, decided by the learner, run by today's program."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from labs.fanout.dataset import INFLUENCER_ID
 from labs.fanout.experiment import quiet_system
@@ -68,7 +68,13 @@ app, celery_app = today.app, today.celery_app
 def solution(code: str) -> str:
     """A phone that is gone stays gone; an overload passes; a request that is wrong is wrong the next time too.
 
-    Nothing says that INVALID_ARGUMENT is the token's fault: a faulty release would delete everybody's.
+    INVALID_ARGUMENT alone does not say that it is the token's fault: a faulty release would delete everybody's. But FCM
+    gives it for a malformed token too, so before it deletes one, real code reads the error's details, which name the
+    field where the request is wrong, or sends that token a message known to be good, in a dry run (`validate_only`).
+
+    Today's program knows two more answers. A spent quota, a 429, passes: "again", once `Retry-After` is over, or after
+    a minute without one. SENDER_ID_MISMATCH does not, because the token belongs to another project: "finished", and
+    logged, so that somebody looks at the credentials.
     """
     if code == "UNREGISTERED":
         return "forget"
@@ -78,8 +84,7 @@ def solution(code: str) -> str:
 def grade(answer: Callable) -> Iterator[Finding]:
     """Publish three posts with the learner's decisions."""
     source = as_module(answer)
-    for code in CODES:
-        _decision(answer, code)
+    decisions = {code: _decision(answer, code) for code in CODES}
     with program(answer=source, with_answer=PROGRAM.format(name=answer.__name__)) as found, quiet_system(
         "three posts with your decisions", step="today", followers=FOLLOWERS, speed=20, fcm_latency_ms=200,
         env=found | {"PUSH_BACKOFF": 0.2, "PUSH_BACKOFF_MAX": 0.4, "FCM_TIMEOUT": 600} | UNHURRIED,
@@ -87,7 +92,7 @@ def grade(answer: Callable) -> Iterator[Finding]:
         dead = _dead(system.stack)
         system.deploy(module="with_answer")
         yield _refused_post(system)
-        yield from _overloaded_post(system, dead)
+        yield from _overloaded_post(system, dead, decisions)
         yield _quiet_post(system)
 
 
@@ -107,7 +112,7 @@ def _refused_post(system: System) -> Finding:
                    "What FCM refuses as wrong it refuses the next time too, for ever.")  # fmt: skip
 
 
-def _overloaded_post(system: System, dead: list[str]) -> Iterator[Finding]:
+def _overloaded_post(system: System, dead: list[str], decisions: Mapping[str, str]) -> Iterator[Finding]:
     """Every message fails once or more; then FCM is well again, except that some phones are gone."""
     system.push.set(error_rates={"UNAVAILABLE": 0.5, "INTERNAL": 0.5}, dead_tokens=dead)
 
@@ -123,8 +128,20 @@ def _overloaded_post(system: System, dead: list[str]) -> Iterator[Finding]:
                   "Trying again helps only where the service was at fault.")  # fmt: skip
     if called:
         yield exactly("followers with the app who are not told", FOLLOWERS - len(dead) - counters["devices"], 0,
-                      "The service's own troubles pass, and a refused request is not the phone's fault: "
-                      "which of your decisions gives a good phone up?", varies=True)  # fmt: skip
+                      _given_up(decisions), varies=True)  # fmt: skip
+
+
+def _given_up(decisions: Mapping[str, str]) -> str:
+    """Return which decision gives a good phone up."""
+    if decisions["INVALID_ARGUMENT"] == "forget":
+        return ('Your decision about INVALID_ARGUMENT: the faulty release was refused for everybody, and "forget" '
+                "deleted the tokens of good phones. Whose fault was that request?")  # fmt: skip
+    for code, decision in decisions.items():
+        if code in ("OK", "INVALID_ARGUMENT") and decision == "forget":
+            return f'Your decision about {code}: the phone has the app, and "forget" deletes its token.'
+        if code in ("UNAVAILABLE", "INTERNAL") and decision != "again":
+            return f'Your decision about {code}: the service\'s own troubles pass, and "{decision}" gives the phone up.'
+    return "Which of your decisions gives a good phone up?"
 
 
 def _quiet_post(system: System) -> Finding:

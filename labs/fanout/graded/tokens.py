@@ -1,13 +1,13 @@
 """Exercise 2: every follower's newest phone in one statement, run by the real pods."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
-from sqlalchemy import Engine, NullPool, create_engine, select
+from sqlalchemy import Engine, Executable, NullPool, Result, ScalarResult, create_engine, event, select
 from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from labs.fanout.dataset import INFLUENCER_ID
@@ -16,12 +16,14 @@ from labs.fanout.graded.scene import AnswerError, database, program
 from labs.fanout.outcome import CREATE
 from labs.fanout.social.models import Device, Follow
 from labs.fanout.system import System
-from labs.kit.grading import Exercise, Finding, exactly
-from labs.kit.grading_attempt import in_one_line
+from labs.kit.grading import Exercise, Finding, at_most, exactly
 from labs.kit.grading_source import as_module
 from labs.stack import Stack
 
 FOLLOWERS, TWO_PHONES, SILENT = 210, 0.3, 7  # of every seventh follower the newest phone allows no notifications
+ONE_STATEMENT = "Let the database go through the followers: join the tables instead of asking in a loop."
+OTHERS = "Look at the author: keep only the rows of `follows` whose `followee_id` is `author_id`."
+MANY_ROWS = "A join has a row for each phone. Keep one row of each user."
 
 TASK = f"""
 @techinfluencer has {FOLLOWERS} followers here, so that you need not wait. Three in ten carry two phones. `devices` has
@@ -76,6 +78,7 @@ class Phones:
     """The followers' phones that can be called: token -> (its owner, whether it is the owner's newest)."""
 
     owners: dict[str, tuple[int, bool]]
+    all: int  # those that cannot be called too
 
     def count(self, calls: Counter[str]) -> dict[str, int]:
         """Return what ``calls``, token -> number, came to."""
@@ -100,7 +103,9 @@ def grade(answer: Callable) -> Iterator[Finding]:
         "a post with your query", step="bulk query", followers=FOLLOWERS, second_devices=TWO_PHONES, env=found,
     ) as system:  # fmt: skip
         phones = _phones(system.stack)
-        _try_out(answer, system.stack)
+        if beyond := _beyond(_try_out(answer, system.stack), phones):
+            yield from beyond  # far too many calls, perhaps: no pod is asked to make them
+            return
         system.deploy(module="with_answer")
         system.start_count()
         try:
@@ -111,18 +116,35 @@ def grade(answer: Callable) -> Iterator[Finding]:
         refused = system.push.counters()["rejected"]
         statements = _statements(system)
     came_to = phones.count(calls)
-    yield exactly("statements to find the phones", statements, 1,
-                  "Let the database go through the followers: join the tables instead of asking in a loop.")
+    yield exactly("statements to find the phones", statements, 1, ONE_STATEMENT)
     yield exactly("followers who could be called and were not", came_to["missed"], 0,
                   "Is the limit, if there is one, for each follower or for all? Does a phone without a token hide an "
                   "older one that has one?")  # fmt: skip
-    yield exactly("followers called more than once", came_to["repeated"], 0,
-                  "A join has a row for each phone. Keep one row of each user.")
+    yield exactly("followers called more than once", came_to["repeated"], 0, MANY_ROWS)
     yield exactly("followers called on an older phone", came_to["older"], 0,
                   "Of the rows of one user the first is kept: order them, newest first.")
     yield exactly("calls that the push service refused", refused, 0, "A phone without a token cannot be called.")
-    yield exactly("people called who do not follow the author", came_to["strangers"], 0,
-                  "Keep only the followers of this author.")
+    yield exactly("people called who do not follow the author", came_to["strangers"], 0, OTHERS)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the learner's function returned here, and how many statements it sent for it."""
+
+    tokens: list[str | None]
+    statements: int
+
+
+def _beyond(tried: Tried, phones: Phones) -> list[Finding]:
+    """Return the findings on a list that no pod should call; an empty list when the pods may try it."""
+    strangers = len({token for token in tried.tokens if token is not None} - set(phones.owners))
+    if not strangers and len(tried.tokens) <= phones.all:
+        return []
+    return [
+        exactly("phones in your list whose owners do not follow the author", strangers, 0, OTHERS),
+        at_most("tokens in your list", len(tried.tokens), phones.all, MANY_ROWS),
+        exactly("statements to find the phones", tried.statements, 1, ONE_STATEMENT),
+    ]
 
 
 def _phones(stack: Stack) -> Phones:
@@ -137,23 +159,42 @@ def _phones(stack: Stack) -> Phones:
         SELECT token, user_id, id = max(id) OVER (PARTITION BY user_id)
         FROM devices JOIN follows ON follower_id = user_id WHERE followee_id = {INFLUENCER_ID} AND token IS NOT NULL
     """
+    count = f"""
+        SELECT count(*) FROM devices JOIN follows ON follower_id = user_id WHERE followee_id = {INFLUENCER_ID}
+    """
     with database(stack) as connection:
         connection.execute(silence)
-        return Phones({token: (user, newest) for token, user, newest in connection.execute(with_token)})
+        owners = {token: (user, newest) for token, user, newest in connection.execute(with_token)}
+        return Phones(owners, connection.execute(count).fetchone()[0])
 
 
-def _try_out(answer: Callable, stack: Stack) -> None:
+def _try_out(answer: Callable, stack: Stack) -> Tried:
     """Call the function here first: what stops it is told with its line. Raises AnswerError for another result."""
-    engine = _engine(stack)
+    engine, sent = _engine(stack), []
+    event.listen(engine, "before_cursor_execute", lambda *statement: sent.append(statement[2]))
     with Session(engine) as session:
-        tokens = answer(session, INFLUENCER_ID)
-        try:
-            tokens = list(tokens)
-        except (TypeError, SQLAlchemyError) as error:
-            raise AnswerError(f"Your function must return a list of tokens: {in_one_line(error)}.") from error
+        tokens = _listed(answer(session, INFLUENCER_ID))
     wrong = next((token for token in tokens if token is not None and not isinstance(token, str)), None)
     if wrong is not None:
         raise AnswerError(f"Your function must return a list of tokens, which are texts, not {type(wrong).__name__}.")
+    return Tried(tokens, len(sent))
+
+
+def _listed(tokens: Any) -> list[Any]:
+    """Return the learner's result as a list; raises AnswerError, with the way to one, when it is none."""
+    if isinstance(tokens, (Result, ScalarResult)):
+        raise AnswerError(
+            f"Your function returns a {type(tokens).__name__}, which can be read once and only while the session is "
+            "open; `.all()` makes it the list of tokens that is asked for."
+        )
+    if isinstance(tokens, Executable):
+        raise AnswerError(
+            f"Your function must return a list of tokens, not a {type(tokens).__name__} that nobody has run: "
+            "`session.scalars(...).all()` runs it."
+        )
+    if not isinstance(tokens, Iterable) or isinstance(tokens, (str, bytes)):
+        raise AnswerError(f"Your function must return a list of tokens, not a {type(tokens).__name__}.")
+    return list(tokens)
 
 
 def _engine(stack: Stack) -> Engine:
