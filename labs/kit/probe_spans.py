@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ ENTRIES = (SpanKind.SERVER, SpanKind.CONSUMER)
 QUEUE = 2**19
 BATCH = 2048
 DELAY_MS = 500
+ENDING = 2.0  # wall seconds, at most, that finishing waits for spans which other threads are just ending
 
 
 class Switch(Sampler):
@@ -151,10 +153,11 @@ class Spans:
         self.switch = Switch(exported and endpoint is not None)
         self.kept = OpenSpans()
         self.provider = TracerProvider(sampler=self.switch, resource=Named({"service.name": pod}))
-        self.provider.add_span_processor(self.kept)
         self._export = Export(endpoint) if self.switch.exported else None
         if self._export is not None:
             self.provider.add_span_processor(self._export)
+        # Second: a span that is no longer kept as open has then been queued, which ``finish`` relies on.
+        self.provider.add_span_processor(self.kept)
         self.tracer = self.provider.get_tracer("labs.probe")
 
     def install(self) -> None:
@@ -172,11 +175,18 @@ class Spans:
         self.switch.finished = True
         # The system will end these spans again, which is no news.
         logging.getLogger("opentelemetry.sdk.trace").setLevel(logging.ERROR)
-        for span in sorted(self.kept.open.copy().values(), key=lambda span: span.start_time, reverse=True):
-            span.set_attribute("labs.cut_off", True)
-            span.end()
+        self._end_all()
         if self._export is not None:
             self._export.force_flush()
+
+    def _end_all(self) -> None:
+        """End what is open, youngest first, and wait for what other threads are just starting or ending themselves."""
+        until = time.monotonic() + ENDING
+        while self.kept.open and time.monotonic() < until:
+            for span in sorted(self.kept.open.copy().values(), key=lambda span: span.start_time, reverse=True):
+                span.set_attribute("labs.cut_off", True)
+                span.end()
+            time.sleep(0.002)
 
     def _after_fork(self) -> None:
         self.kept.clear()

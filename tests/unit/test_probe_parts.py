@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Engine
@@ -194,3 +194,32 @@ def test_after_the_end_no_span_starts():
     spans.finish()
     assert dict(entry.attributes) == {"labs.cut_off": True}
     assert not spans.tracer.start_span("GET /feed", kind=SpanKind.SERVER).is_recording()
+
+
+def test_a_span_that_another_thread_is_just_ending_is_sent_before_the_end(monkeypatch):
+    sent, ending, go_on = [], threading.Event(), threading.Event()
+
+    class Slow(SpanProcessor):
+        """A queue that is slow to take a span, as on a busy machine."""
+
+        def __init__(self, endpoint):
+            self.queued = []
+
+        def on_end(self, span):
+            ending.set()
+            go_on.wait(10)
+            self.queued.append(span.name)
+
+        def force_flush(self):
+            sent.extend(self.queued)
+
+    monkeypatch.setattr("labs.kit.probe_spans.Export", Slow)
+    spans = Spans("api", endpoint="http://127.0.0.1:9/v1/traces")
+    span = spans.tracer.start_span("POST /", kind=SpanKind.SERVER)
+    serving = threading.Thread(target=span.end)
+    serving.start()
+    ending.wait(10)
+    threading.Timer(0.1, go_on.set).start()
+    spans.finish()
+    serving.join()
+    assert sent == ["POST /"]
