@@ -23,9 +23,10 @@ AS_IT_FAILED, PUBLISHED, NOTHING_LOST, TODAY = "as it failed", "published fix", 
 
 def _rows(columns: tuple[Seen, ...]) -> Iterator[tuple[str, list]]:
     yield "the author is told ok", [seen.told_ok for seen in columns]
-    yield "requests to the push service", [seen.requests for seen in columns]
+    yield "requests to the push service, in all", [seen.requests for seen in columns]
     reasons = dict.fromkeys(error for seen in columns for error in seen.refused)
-    yield f"refused ({', '.join(reasons) or 'none'})", [seen.refusals for seen in columns]
+    if reasons:  # an address that is gone gives none: it answers with a page of HTML
+        yield f"refused ({', '.join(reasons)})", [seen.refusals for seen in columns]
     yield "warnings and errors logged", [seen.complaints for seen in columns]
     yield "phones reached", [seen.reached for seen in columns]
     yield "phones known to be waiting", [seen.waiting for seen in columns]

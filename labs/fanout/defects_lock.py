@@ -70,16 +70,13 @@ class LockPerAuthor(Defect):
 
     @property
     def before(self) -> str:
-        return f"{self.published.let_through} large fan-outs at once; everybody else waits for {self._over} of them"
+        through = f"{self.published.let_through} large fan-outs at once"
+        return f"{through}; the everyday author's followers waited for {self.published.over_first} of them"
 
     @property
     def after(self) -> str:
         most = self.nothing_lost.under_way
         return f"at most {most} chunks under way, of all together; nobody waits for the end of a large fan-out"
-
-    @property
-    def _over(self) -> int:
-        return self.published.over_first
 
     @property
     def waited(self) -> str:

@@ -60,6 +60,7 @@ def test_without_its_batch_endpoint_the_published_fix_gives_up_and_what_waited_g
     assert (found.published.reached, found.published.requests, found.published.waiting) == (0, 4, 0)
     assert (found.waiting.reached, found.waiting.waiting) == (0, 20)
     assert (found.sent.reached, found.sent.twice) == (20, 0)
+    assert not [what for what, *_ in found.table() if what.startswith("refused")]  # a page of HTML is no refusal
 
 
 @on_the_stack
@@ -100,7 +101,7 @@ def test_each_defect_is_a_line_of_the_list_with_its_finding_before_and_after():
     table = defect_list(BatchCount((right, wrong)), lock)
     assert table.column("as published") == [
         "the log says 3 for 2 at 1,000 followers",
-        "3 large fan-outs at once; everybody else waits for 2 of them",
+        "3 large fan-outs at once; the everyday author's followers waited for 2 of them",
     ]
     assert BatchCount((right,)).before == "the log is right"
     assert (lock.waited, lock.waited_less) == ("25 s", "6.0 s")

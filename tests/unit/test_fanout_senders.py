@@ -83,7 +83,12 @@ def test_the_title_of_the_chart_states_both_ratios():
     assert "2.8 times Google's own client, 5.6 times with as many in flight" in chart.title.replace("\n", " ")
 
 
-@pytest.mark.parametrize("messages", [0, 99, 20_001])
+@pytest.mark.parametrize("messages", [100, 2_000, 20_000])
+def test_every_way_sends_several_times_as_many_messages_as_it_has_in_flight(messages):
+    assert all(way.messages(messages) >= 4 * way.in_flight for way in WAYS)
+
+
+@pytest.mark.parametrize("messages", [0, 99, 20_001, "many", None, True, 500.5])
 def test_a_number_of_messages_out_of_range_is_refused_with_the_range(messages):
-    with pytest.raises(ValueError, match="messages must be a number from 100 to 20,000"):
+    with pytest.raises(ValueError, match="messages must be a whole number from 100 to 20,000"):
         senders.compare_senders(messages=messages)
