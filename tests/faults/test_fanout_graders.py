@@ -101,7 +101,7 @@ def test_one_statement():
         "a loop": (a_loop, "statements to find the phones: 211, target 1, missed"),
         "not a list": (a_statement, "not a Select that nobody has run"),
         "a result that is no list": (a_result, "a ScalarResult, which can be read once"),
-        "everybody's phones": (phones_of_everybody, "keep only the rows of `follows` whose `followee_id`"),
+        "everybody's phones": (phones_of_everybody, "Keep only the rows of `follows` whose `followee_id`"),
         "each phone many times": (each_phone_thrice, "tokens in your list: 729, target at most 273, missed"),
         "misspelled": (misspelled, "misspelled stopped with NameError"),
     }

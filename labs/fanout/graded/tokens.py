@@ -22,7 +22,7 @@ from labs.stack import Stack
 
 FOLLOWERS, TWO_PHONES, SILENT = 210, 0.3, 7  # of every seventh follower the newest phone allows no notifications
 ONE_STATEMENT = "Let the database go through the followers: join the tables instead of asking in a loop."
-OTHERS = "Look at the author: keep only the rows of `follows` whose `followee_id` is `author_id`."
+OTHERS = "Whose followers are they? Keep only the rows of `follows` whose `followee_id` is `author_id`."
 MANY_ROWS = "A join has a row for each phone. Keep one row of each user."
 
 TASK = f"""
@@ -141,7 +141,7 @@ def _beyond(tried: Tried, phones: Phones) -> list[Finding]:
     if not strangers and len(tried.tokens) <= phones.all:
         return []
     return [
-        exactly("phones in your list whose owners do not follow the author", strangers, 0, OTHERS),
+        exactly("tokens in your list that belong to no follower of the author", strangers, 0, OTHERS),
         at_most("tokens in your list", len(tried.tokens), phones.all, MANY_ROWS),
         exactly("statements to find the phones", tried.statements, 1, ONE_STATEMENT),
     ]
