@@ -51,7 +51,7 @@ class Part:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `labs test` takes."""
     parser.add_argument("names", nargs="*", metavar="notebook", help="run only these, and the parts asked for")
-    parser.add_argument("--quick", action="store_true", help="leave out the notebooks, and the tests that start whole systems")
+    parser.add_argument("--quick", action="store_true", help="leave out notebooks and tests that start systems")
     parser.add_argument("--thorough", action="store_true", help="add the tests that replay whole outages many times")
     parser.add_argument("--browser", action="store_true", help="add the tests in a real Chromium")
     parser.add_argument("--compose", action="store_true", help="add the tests that need a container engine")
