@@ -15,6 +15,7 @@ FOLLOWERS, BATCH_S, SPEED = 2_000, 5, 20
 USUAL_S, WORST_S, BACK_S = 20, 60, 120  # incident seconds: the task, the task at its worst, back with a worker
 CELERY_VISIBILITY = 3_600  # seconds; kombu's default for Redis
 SWEEP = 0.1  # wall seconds between a worker's looks for messages whose time-out has passed
+UNHURRIED = 60.0  # wall seconds
 HANGING = 600_000  # ms: the batch that the worker dies with is not answered
 SETTINGS = ("task_acks_late", "task_reject_on_worker_lost", "broker_transport_options")
 
@@ -64,9 +65,11 @@ def grade(answer: Mapping[str, Any]) -> Iterator[Finding]:
                       "s", varies=False)  # fmt: skip
     if late and USUAL_S / 4 < visibility < WORST_S:
         return
-    with program(with_settings=_source(settings, visibility / SPEED)) as found, quiet_system(
+    with program(
+        with_settings=_source(settings, visibility / SPEED), in_peace=_source(settings, _in_peace_for(visibility)),
+    ) as found, quiet_system(
         "the published fix with your settings", step="published fix", followers=FOLLOWERS, speed=SPEED,
-        fcm_latency_ms=0, module="with_settings", env={**found, "FCM_TIMEOUT": 600},
+        fcm_latency_ms=0, module="in_peace", env={**found, "FCM_TIMEOUT": 600},
     ) as system, Redis.from_url(system.stack.redis.url) as broker:  # fmt: skip
         twice = _in_peace(system, broker)
         yield exactly("nobody dies: phones told twice", twice, False,
@@ -74,9 +77,18 @@ def grade(answer: Mapping[str, Any]) -> Iterator[Finding]:
                       "Compare the visibility time-out with the length of the task.")  # fmt: skip
         if twice:
             return
+        system.deploy(module="with_settings")
         lost = _with_a_kill(system, broker, waits=visibility <= BACK_S)
         yield exactly("a worker is killed: followers who are not told", lost, 0,
                       _why_lost(late))  # fmt: skip
+
+
+def _in_peace_for(visibility: float) -> float:
+    """Return the time-out for the run without a kill, wall seconds.
+
+    One that is long enough by the rule is longer still here: a pause of a busy machine is no slow task.
+    """
+    return max(visibility / SPEED, UNHURRIED) if visibility >= WORST_S else visibility / SPEED
 
 
 def _read(answer: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
